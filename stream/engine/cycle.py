@@ -1,0 +1,457 @@
+"""The heart of the engine: fetch, hand out, commit, again and again, for one chunk topic.
+
+        fetch ──> one chunk a partition ──> agent collects puts and sends ──> commit ──> store
+          ^        (Faust event)             (event loop)                       │
+          └─────────────────────── cycle thread ────────────────────────────────┘
+
+One thread owns the consumer and calls everything here, rebalance callbacks included. No chunk is in flight while
+it polls, so a rebalance never meets one. A commit is one Kafka transaction: changelog records, lists, and the
+source offsets with the consumer group's metadata, so that a member of an older generation (a zombie) is fenced.
+
+    error at commit          what happens
+    abortable                abort, forget what was collected, seek every partition back to its ledger (about one
+                             a rebalance)
+    retriable                the same call again
+    fatal, fenced            EngineError: the process ends with a non-zero code and is started again
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from state.store import Store
+from stream.engine.chunk import Chunk
+from stream.engine.ledger import Ledger, Verdict
+from stream.engine.options import EngineOptions
+from stream.engine.recovery import recover
+from stream.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+_ASK_S = 30.0
+# One producer's next transaction waits until the markers of its last one are written; two that take turns make a
+# cycle of 5 ms out of one of 9 (ENGINE: two transactional producers in turn).
+_PRODUCERS = 2
+# An abort is normal at a rebalance. So many in a row without one commit between them are no rebalance.
+_MAX_ABORTS_IN_A_ROW = 20
+
+
+class Partition:
+    """One assigned partition of the chunk topic: its ledger, its store, and what the agent remembers of it."""
+
+    __slots__ = ("changelog", "changelog_end", "ledger", "memo", "number", "store", "topic")
+
+    def __init__(self, topic: str, number: int, changelog: str | None, store: Store, expected: int) -> None:
+        self.topic = topic
+        self.number = number
+        self.changelog = changelog
+        self.store = store
+        self.ledger = Ledger(expected)
+        self.memo: dict[str, Any] = {}
+        self.changelog_end: int | None = None
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Delivery report of the last changelog record of a chunk: where recovery would go on after it."""
+        if error is None:
+            self.changelog_end = message.offset() + 1
+
+
+def linger_ms(records_last_cycle: int, seconds_last_cycle: float, longest_ms: int) -> float:
+    """How long a fetch waits for company after its first record.
+
+    Idle or trickling (fewer than 16 records in the last cycle): not at all, latency is all. Busy: as long as
+    the last cycle took, at most `longest_ms`: under load a cycle's fixed cost (about 1.5 ms CPU) is shared by more
+    records, and an event waits at most twice what it would have waited.
+    """
+    if records_last_cycle < 16:
+        return 0.0
+    return min(seconds_last_cycle * 1000.0, float(longest_ms))
+
+
+class Cycle:
+    """Fetch and commit for one chunk topic. All methods are for the one thread that owns it, but `assignment`,
+    `rebalanced` and the figures, which anyone may read."""
+
+    def __init__(
+        self,
+        topic: str,
+        changelog: str | None,
+        group: str,
+        bootstrap_servers: str,
+        options: EngineOptions,
+        open_store: Callable[[str, int], Store],
+    ) -> None:
+        self.topic = topic
+        self.changelog = changelog
+        self.group = group
+        self._options = options
+        self._client = options.client(bootstrap_servers, **{"client.id": f"{group}-{os.getpid()}"})
+        self._open_store = open_store
+        self._consumer: Consumer | None = None
+        self._producers: list[Producer] = []
+        self._turn = 0
+        self._partitions: dict[int, Partition] = {}
+        self._aborts_in_a_row = 0
+        self._last = (0, 0.0)  # records and seconds of the last cycle, for linger_ms
+        self.assignment: frozenset[int] = frozenset()
+        self.rebalanced = False
+        """Set by a rebalance; whoever tells Faust clears it."""
+        self.counts: Counter[str] = Counter()
+        """records, cycles, chunks, aborts, missing_offsets, recovered_records"""
+        self.recovery_remaining_records = 0
+        self.cpu_s: dict[str, float] = dict.fromkeys(("consume", "produce", "commit", "store"), 0.0)
+        """CPU seconds of this thread by part: consume, produce, commit, store."""
+
+    # ------------------------------------------------------------------ life
+
+    def open(self) -> None:
+        """Connect and join the group.
+
+        Raises:
+            KafkaException: the broker refuses or does not answer in time.
+        """
+        options = self._options
+        self._consumer = Consumer(
+            {
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": options.session_timeout_ms,
+                "heartbeat.interval.ms": options.heartbeat_interval_ms,
+                "max.poll.interval.ms": options.max_poll_interval_ms,
+                "fetch.wait.max.ms": 10,
+                "queued.min.messages": 20_000,
+                **self._client,
+                "group.id": self.group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": options.auto_offset_reset,
+                "isolation.level": "read_committed",
+            }
+        )
+        name = f"{self.group}-{self.topic}-{uuid.uuid4()}"
+        for index in range(_PRODUCERS if options.transactional else 1):
+            transactional = {
+                "transactional.id": f"{name}-{index}",
+                "transaction.timeout.ms": options.transaction_timeout_ms,
+            }
+            producer = Producer(
+                {
+                    "linger.ms": 2,
+                    "retry.backoff.ms": 5,
+                    "batch.num.messages": 10_000,
+                    "queue.buffering.max.messages": 500_000,
+                    # A dead letter carries its record's bytes unchanged: the topic decides what is too large.
+                    "message.max.bytes": 64 << 20,
+                    "partitioner": "murmur2_random",
+                    "enable.idempotence": True,
+                    **self._client,
+                    **(transactional if options.transactional else {}),
+                }
+            )
+            if options.transactional:
+                producer.init_transactions(_ASK_S)
+            self._producers.append(producer)
+        self._consumer.subscribe(
+            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def close(self) -> None:
+        """Leave the group and close the stores; what was not committed is left for the next owner."""
+        if self._consumer is not None:
+            self._consumer.close()  # serves on_revoke, which closes the stores
+            self._consumer = None
+        self._drop(list(self._partitions))
+        self._producers.clear()
+
+    @property
+    def _rd(self) -> Consumer:
+        assert self._consumer is not None, "the cycle was not opened"
+        return self._consumer
+
+    # ------------------------------------------------------------------ rebalance
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        fresh: list[Partition] = []
+        # read_committed asks for *stable* offsets: this waits until the last owner's transaction has ended.
+        for position in consumer.committed(assigned, _ASK_S) if assigned else []:
+            if position.error is not None:
+                raise KafkaException(position.error)
+            expected = position.offset
+            if expected < 0:
+                low, high = consumer.get_watermark_offsets(
+                    TopicPartition(position.topic, position.partition), timeout=_ASK_S
+                )
+                expected = low if self._options.auto_offset_reset == "earliest" else high
+            fresh.append(
+                Partition(
+                    position.topic,
+                    position.partition,
+                    self.changelog,
+                    self._open_store(position.topic, position.partition),
+                    expected,
+                )
+            )
+        if fresh and self.changelog is not None:
+            self.counts["recovered_records"] += recover(fresh, self._client, self._tell_remaining)
+        self._partitions.update((partition.number, partition) for partition in fresh)
+        self._note_rebalance("assigned", [p.number for p in fresh])
+
+    def _on_revoke(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        numbers = [position.partition for position in revoked]
+        self._drop(numbers)
+        self._note_rebalance("revoked", numbers)
+
+    def _drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            partition = self._partitions.pop(number, None)
+            if partition is not None:
+                partition.store.close()
+
+    def _note_rebalance(self, what: str, numbers: list[int]) -> None:
+        self.assignment = frozenset(self._partitions)
+        self.rebalanced = True
+        logger.info("rebalance topic=%s %s=%s now=%s", self.topic, what, sorted(numbers), sorted(self.assignment))
+
+    def _tell_remaining(self, records: int) -> None:
+        self.recovery_remaining_records = records
+
+    # ------------------------------------------------------------------ fetch
+
+    def fetch(self) -> list[tuple[Partition, list[Message]]]:
+        """One run of records for each partition that has some; rebalances are served here.
+
+        Raises:
+            EngineError: the client reports a fatal error.
+        """
+        options = self._options
+        with self._spending("consume"):
+            # consume(n, t) would wait out t: take the first record when it comes, then what is there.
+            messages = self._rd.consume(1, options.idle_poll_ms / 1000.0)
+            if not messages:
+                self._last = (0, 0.0)
+                return []
+            pause_ms = linger_ms(*self._last, options.linger_max_ms)
+            if pause_ms:
+                time.sleep(pause_ms / 1000.0)
+            messages += self._rd.consume(options.max_cycle_records - 1, 0)
+            runs: dict[int, list[Message]] = {}
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    runs.setdefault(message.partition(), []).append(message)
+                elif error.fatal():
+                    raise EngineError(f"the consumer of {self.topic} cannot go on: {error}. Restart the worker.")
+                else:
+                    logger.warning("consumer of %s: %s", self.topic, error)
+            admitted = []
+            for number, run in runs.items():
+                partition = self._partitions.get(number)
+                if partition is not None and (run := self._admit(partition, run)):
+                    admitted.append((partition, run))
+            return admitted
+
+    def _admit(self, partition: Partition, run: list[Message]) -> list[Message]:
+        """The records of `run` that the ledger lets through."""
+        ledger = partition.ledger
+        first = run[0].offset()
+        if run[-1].offset() - first != len(run) - 1:
+            run = _ascending(run)
+        verdict = ledger.judge(first)
+        if verdict is Verdict.SEEK:
+            logger.warning(
+                "gap topic=%s partition=%d expected=%d got=%d: seeking back",
+                partition.topic,
+                partition.number,
+                ledger.expected,
+                first,
+            )
+            self._seek_back(partition)
+            return []
+        if verdict is Verdict.TRIM:
+            return [message for message in run if message.offset() >= ledger.expected]
+        if first > ledger.expected:
+            self.counts["missing_offsets"] += first - ledger.expected
+            logger.warning(
+                "offsets %d to %d of %s[%d] do not exist: transaction markers, or records that retention removed "
+                "before they were read. If the topic is not written in transactions, raise its retention.ms.",
+                ledger.expected,
+                first - 1,
+                partition.topic,
+                partition.number,
+            )
+        return run
+
+    def _seek_back(self, partition: Partition) -> None:
+        self._rd.seek(TopicPartition(partition.topic, partition.number, partition.ledger.expected))
+
+    # ------------------------------------------------------------------ commit
+
+    def commit(self, chunks: Sequence[Chunk], seconds: float = 0.0) -> bool:
+        """Commit what the agent made of `chunks`, then write the stores.
+
+        Args:
+            chunks: all chunks of one fetch, each left without an exception.
+            seconds: how long the cycle took so far, for the linger of the next fetch.
+
+        Returns:
+            False when the transaction was aborted: nothing happened, the records come again.
+
+        Raises:
+            EngineError: this process may not go on.
+        """
+        offsets = [TopicPartition(c.partition.topic, c.partition.number, c.records[-1].offset() + 1) for c in chunks]
+        producer = self._producers[self._turn]
+        try:
+            self._transact(producer, chunks, offsets)
+        except KafkaException as exc:
+            self._roll_back(producer, chunks, exc)
+            return False
+        self._turn = (self._turn + 1) % len(self._producers)
+        self._aborts_in_a_row = 0
+        records = 0
+        with self._spending("store"):
+            for chunk, offset in zip(chunks, offsets, strict=True):
+                partition = chunk.partition
+                partition.ledger.committed(offset.offset)
+                if chunk.puts:
+                    partition.store.write(chunk.puts, partition.changelog_end)
+                records += len(chunk.records)
+        self.counts.update(records=records, chunks=len(chunks), cycles=1)
+        self._last = (records, seconds)
+        return True
+
+    def _transact(self, producer: Producer, chunks: Sequence[Chunk], offsets: list[TopicPartition]) -> None:
+        refused: list[EngineError] = []
+
+        def failed(error: KafkaError | None, message: Message) -> None:
+            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                refused.append(_too_large(message))
+
+        transactional = self._options.transactional
+        with self._spending("produce"):
+            if transactional:
+                producer.begin_transaction()
+            for chunk in chunks:
+                self._produce(producer, chunk, failed)
+        try:
+            with self._spending("commit"):
+                if transactional:
+                    metadata = self._rd.consumer_group_metadata()
+                    _retrying(producer.send_offsets_to_transaction, offsets, metadata, _ASK_S)
+                    _retrying(producer.commit_transaction, _ASK_S)
+                else:
+                    if producer.flush(_ASK_S):
+                        raise EngineError("the broker did not take all records in time. Check that it is up.")
+                    self._rd.commit(offsets=offsets, asynchronous=False)
+        finally:
+            if refused:
+                raise refused[0]
+
+    def _produce(self, producer: Producer, chunk: Chunk, failed: Callable[[KafkaError | None, Message], None]) -> None:
+        partition = chunk.partition
+        partition.changelog_end = None
+        number = partition.number
+        changelog = partition.changelog
+        if chunk.puts and changelog is None:
+            raise EngineError(
+                f"the agent of {partition.topic} stores values, but its topic names no changelog. "
+                "Declare it with ChunkTopic(changelog=...)."
+            )
+        last = len(chunk.puts) - 1
+        for index, (key, value) in enumerate(chunk.puts):
+            if index < last:
+                _produce_one(producer, changelog, value, key, number)
+            else:
+                _produce_one(producer, changelog, value, key, number, on_delivery=partition.delivered)
+        for topic, sent, sent_key, to, headers in chunk.sends:
+            if headers is None:
+                _produce_one(producer, topic, sent, sent_key, to)
+            else:  # rare records, among them dead letters that may be large: watch their fate
+                _produce_one(producer, topic, sent, sent_key, to, headers=headers, on_delivery=failed)
+
+    def _roll_back(self, producer: Producer, chunks: Sequence[Chunk], exc: KafkaException) -> None:
+        error = exc.args[0]
+        self._aborts_in_a_row += 1
+        if error.fatal() or not error.txn_requires_abort():
+            raise EngineError(
+                f"the transaction on {self.topic} cannot go on: {error}. Another worker owns its partitions, or "
+                "the cluster refuses it; restart the worker, and read the broker's log if it comes again."
+            ) from exc
+        if self._aborts_in_a_row >= _MAX_ABORTS_IN_A_ROW:
+            raise EngineError(
+                f"{self._aborts_in_a_row} transactions in a row were aborted on {self.topic}, the last by: {error}. "
+                "Read the broker's log."
+            ) from exc
+        logger.warning("transaction aborted topic=%s: %s", self.topic, error)
+        _retrying(producer.abort_transaction, _ASK_S)
+        self.counts["aborts"] += 1
+        for chunk in chunks:  # stores and ledgers are untouched: read the same records again
+            partition = chunk.partition
+            partition.memo.clear()
+            if self._partitions.get(partition.number) is partition:
+                self._seek_back(partition)
+
+    # ------------------------------------------------------------------ figures
+
+    def watermarks(self, number: int) -> tuple[int, int]:
+        """Low and high offset of a partition of the topic, as last seen by the client (no request)."""
+        low, high = self._rd.get_watermark_offsets(TopicPartition(self.topic, number), cached=True)
+        return max(low, 0), max(high, 0)
+
+    def expected(self, number: int) -> int:
+        """Offset of the next record to take of an assigned partition."""
+        return self._partitions[number].ledger.expected
+
+    @contextmanager
+    def _spending(self, part: str) -> Iterator[None]:
+        started_s = time.thread_time()
+        try:
+            yield
+        finally:
+            self.cpu_s[part] += time.thread_time() - started_s
+
+
+def _ascending(run: list[Message]) -> list[Message]:
+    """`run` up to the first offset that goes backwards: what follows is from before a seek, and comes again."""
+    for index in range(1, len(run)):
+        if run[index].offset() <= run[index - 1].offset():
+            return run[:index]
+    return run
+
+
+def _produce_one(producer: Producer, topic: str | None, value: Any, key: Any, number: int, **more: Any) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, number, **more)
+            return
+        except BufferError:  # the client's queue is full: let it send
+            producer.poll(0.05)
+
+
+def _retrying(call: Callable[..., Any], *args: Any) -> Any:
+    while True:
+        try:
+            return call(*args)
+        except KafkaException as exc:
+            error = exc.args[0]
+            if not error.retriable() or error.txn_requires_abort():
+                raise
+            logger.warning("again, after: %s", error)
+
+
+def _too_large(message: Message) -> EngineError:
+    return EngineError(
+        f"topic {message.topic()} refuses a record of {len(message.value() or b'')} bytes. Raise its "
+        "max.message.bytes above that of the events topic (driftline topics check names the settings)."
+    )
+
+
+__all__ = ["Cycle", "Partition", "linger_ms"]
