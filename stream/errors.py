@@ -4,6 +4,9 @@ DriftlineError                 (state.errors)
 └── StreamError                failed while running: exit code 1
     ├── EngineError            the engine cannot go on; the process must end and be started again
     ├── EventError             one event that cannot be used: it goes to the dead-letter topic
+    ├── ContractError          bytes on one of our other topics that are not what belongs there
+    ├── ProduceError           a file of events was not produced, or not whole
+    ├── ReadError              a topic could not be read
     └── RefusedError           refused before starting: exit code 2
         ├── SettingsError      a wrong setting
         ├── BrokerError        no broker, or one that cannot do what was asked
@@ -31,6 +34,18 @@ class EventError(StreamError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ContractError(StreamError):
+    """Bytes on one of Driftline's own topics are not the message that belongs there."""
+
+
+class ProduceError(StreamError):
+    """A file of events was not produced, or not whole."""
+
+
+class ReadError(StreamError):
+    """A topic could not be read, by a command that shows it."""
 
 
 class RefusedError(StreamError):
