@@ -1,0 +1,1 @@
+"""What happens to a chunk of records: `interest` makes lists of events, `rekey` gives strays their key."""

@@ -35,13 +35,16 @@ Send = tuple[str, bytes | None, bytes | None, int, Headers | None]
 class ChunkTopic(faust.Schema):
     """Declares a topic a chunk topic.
 
-    `changelog` is the topic that backs the agent's state, with the same partition count; None for an agent
-    without state.
+    Args:
+        changelog: the topic that backs the agent's state, with the same partition count; None for an agent
+            without state.
+        group: the consumer group that reads this topic, and no other; None: the app's id, a dot and the topic.
     """
 
-    def __init__(self, changelog: str | None = None) -> None:
+    def __init__(self, changelog: str | None = None, group: str | None = None) -> None:
         super().__init__()
         self.changelog = changelog
+        self.group = group
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Any]:
         """Faust asks here how a message becomes an event: a chunk is its own value."""

@@ -99,7 +99,7 @@ class Consumer(base.Consumer):
         chunk_topics = self._chunk_topics()
         for name, schema in chunk_topics.items():
             if name not in self.cycles:
-                await self._start_cycle(name, schema, first=not self.cycles)
+                await self._start_cycle(name, schema)
         plain = set(topics) - set(chunk_topics)
         if plain:
             if self._plain is None:
@@ -119,9 +119,8 @@ class Consumer(base.Consumer):
                     found[name] = channel.schema
         return found
 
-    async def _start_cycle(self, topic: str, schema: ChunkTopic, *, first: bool) -> None:
-        # The first chunk topic's group carries the app's own name: what lag monitors look for.
-        group = self.app.conf.id if first else f"{self.app.conf.id}.{topic}"
+    async def _start_cycle(self, topic: str, schema: ChunkTopic) -> None:
+        group = schema.group or f"{self.app.conf.id}.{topic}"
         data_dir = self.options.data_dir / self.app.conf.id
 
         def open_store(name: str, number: int) -> Store:
@@ -252,9 +251,10 @@ class Consumer(base.Consumer):
             if plain.rebalanced:
                 async with self._turn:
                     plain.rebalanced = False
-                    # Records read before Faust empties its queues come again: it seeks to what is committed.
+                    # Faust empties its queues: what was delivered before comes again, from the commit on.
+                    again = set(self._plain_seeks)
                     await self._tell_faust()
-                continue
+                records = [(tp, m) for tp, m in records if tp not in again and tp in plain.assignment]
             for tp, message in records:
                 if not self._going():
                     return

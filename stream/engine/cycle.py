@@ -106,7 +106,7 @@ class Cycle:
         self.rebalanced = False
         """Set by a rebalance; whoever tells Faust clears it."""
         self.counts: Counter[str] = Counter()
-        """records, cycles, chunks, aborts, missing_offsets, recovered_records"""
+        """records, cycles, chunks, aborts, missing_offsets, retention_lost_offsets, recovered_records"""
         self.recovery_remaining_records = 0
         self.cpu_s: dict[str, float] = dict.fromkeys(("consume", "produce", "commit", "store"), 0.0)
         """CPU seconds of this thread by part: consume, produce, commit, store."""
@@ -184,12 +184,7 @@ class Cycle:
         for position in consumer.committed(assigned, _ASK_S) if assigned else []:
             if position.error is not None:
                 raise KafkaException(position.error)
-            expected = position.offset
-            if expected < 0:
-                low, high = consumer.get_watermark_offsets(
-                    TopicPartition(position.topic, position.partition), timeout=_ASK_S
-                )
-                expected = low if self._options.auto_offset_reset == "earliest" else high
+            expected = self._first_offset(consumer, position)
             fresh.append(
                 Partition(
                     position.topic,
@@ -203,6 +198,25 @@ class Cycle:
             self.counts["recovered_records"] += recover(fresh, self._client, self._tell_remaining)
         self._partitions.update((partition.number, partition) for partition in fresh)
         self._note_rebalance("assigned", [p.number for p in fresh])
+
+    def _first_offset(self, consumer: Consumer, position: TopicPartition) -> int:
+        """Where to begin: the group's committed offset, or what `auto_offset_reset` says where that is none."""
+        low, high = consumer.get_watermark_offsets(TopicPartition(position.topic, position.partition), timeout=_ASK_S)
+        committed = int(position.offset)
+        if 0 <= committed <= high:
+            return committed
+        if committed > high:
+            logger.error(
+                "the group %s is at offset %d of %s[%d], which ends at %d: the topic was made anew. Reading it from "
+                "its beginning; states that knew the old topic's events keep them.",
+                self.group,
+                committed,
+                position.topic,
+                position.partition,
+                high,
+            )
+            return int(low)
+        return int(low if self._options.auto_offset_reset == "earliest" else high)
 
     def _on_revoke(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         numbers = [position.partition for position in revoked]
@@ -278,18 +292,27 @@ class Cycle:
         if verdict is Verdict.TRIM:
             return [message for message in run if message.offset() >= ledger.expected]
         if first > ledger.expected:
-            self.counts["missing_offsets"] += first - ledger.expected
-            logger.warning(
-                "offsets %d to %d of %s[%d] do not exist: transaction markers, or records that retention removed "
-                "before they were read. If the topic is not written in transactions, raise its retention.ms.",
-                ledger.expected,
-                first - 1,
+            self._note_hole(partition, first)
+        return run
+
+    def _note_hole(self, partition: Partition, first: int) -> None:
+        """Offsets that no record has: markers and compaction are normal, records gone before they were read not."""
+        expected = partition.ledger.expected
+        self.counts["missing_offsets"] += first - expected
+        low, _ = self.watermarks(partition.number)
+        if low > expected:
+            self.counts["retention_lost_offsets"] += min(low, first) - expected
+            logger.error(
+                "retention removed offsets %d to %d of %s[%d] before they were read: events are lost. Raise the "
+                "topic's retention.ms or retention.bytes, or add workers.",
+                expected,
+                min(low, first) - 1,
                 partition.topic,
                 partition.number,
             )
-        return run
 
     def _seek_back(self, partition: Partition) -> None:
+        partition.ledger.rewound()
         self._rd.seek(TopicPartition(partition.topic, partition.number, partition.ledger.expected))
 
     # ------------------------------------------------------------------ commit
@@ -405,6 +428,13 @@ class Cycle:
         """Low and high offset of a partition of the topic, as last seen by the client (no request)."""
         low, high = self._rd.get_watermark_offsets(TopicPartition(self.topic, number), cached=True)
         return max(low, 0), max(high, 0)
+
+    def lag_records(self) -> dict[int, int]:
+        """Records between the ledger and the end as last seen, for each assigned partition."""
+        if self._consumer is None:
+            return {}
+        partitions = list(self._partitions.values())
+        return {p.number: max(self.watermarks(p.number)[1] - p.ledger.expected, 0) for p in partitions}
 
     def expected(self, number: int) -> int:
         """Offset of the next record to take of an assigned partition."""

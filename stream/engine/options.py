@@ -11,7 +11,9 @@ from typing import Any
 class EngineOptions:
     """Settings of the engine, each with the reason for its default."""
 
-    properties: dict[str, str] = field(default_factory=dict)
+    bootstrap_servers: str | None = None
+    """Kafka's addresses as librdkafka takes them; None: those of the app's `broker` URL."""
+    properties: dict[str, Any] = field(default_factory=dict)
     """librdkafka properties for every client: security, timeouts, debugging."""
     data_dir: Path = Path("data")
     """Folder of the local stores."""

@@ -8,13 +8,18 @@ import confluent_kafka
 from faust.transport import base
 
 from stream.engine.consumer import Consumer, Fetcher
+from stream.engine.options import EngineOptions
 from stream.engine.producer import Producer
 
 
 class Conductor(base.Conductor):
-    """Faust's conductor. A topic that an agent brings late (reply topics) is subscribed after one second, not 45."""
+    """Faust's conductor. A topic that comes late (the reply topic of a first `ask`) is subscribed after 4 s, not 45.
 
-    _resubscribe_sleep_lock_seconds = 1.0
+    Not sooner: Faust's ReplyConsumer waits 3 s between naming the topic and listening to it (agents/replies.py),
+    and a listener that comes after the subscription is not heard before the next rebalance.
+    """
+
+    _resubscribe_sleep_lock_seconds = 4.0
 
 
 class Transport(base.Transport):
@@ -30,4 +35,7 @@ class Transport(base.Transport):
     @property
     def bootstrap_servers(self) -> str:
         """Addresses as librdkafka wants them: host:port, comma-separated."""
+        options: EngineOptions = getattr(self.app, "engine_options", EngineOptions())
+        if options.bootstrap_servers is not None:
+            return options.bootstrap_servers
         return ",".join(f"{url.host}:{url.port or self.default_port}" for url in self.url)

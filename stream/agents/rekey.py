@@ -1,0 +1,47 @@
+"""Events whose key is not their user get the key of their user, and with it their partition.
+
+They come from the interest agent, or straight from producers that cannot set the key. Exactly once: the chunk is
+one transaction with the source offset.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+
+from stream.contract.event import EventDecoder
+from stream.dead_letter import send_dead_letter
+from stream.engine import Chunk
+from stream.errors import EventError
+from stream.metrics import Metrics
+from stream.settings import Settings
+
+
+class RekeyAgent:
+    """Sends each record on to the events topic under its user; bytes and headers unchanged."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._topics = settings.topics
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._decode = EventDecoder(settings.events.max_bytes, settings.events.max_future_s * 1000).decode
+
+    def process(self, chunk: Chunk) -> None:
+        """Collect the records of `chunk` under their users; what cannot be read is a dead letter."""
+        for record in chunk.records:
+            kind, timestamp_ms = record.timestamp()
+            now_ms = self._now_ms() if kind == TIMESTAMP_NOT_AVAILABLE else int(timestamp_ms)
+            try:
+                event = self._decode(record.value(), record.key(), record.headers(), now_ms=now_ms)
+            except EventError as error:
+                send_dead_letter(chunk, self._topics.dead_letters, record, error, "rekey")
+                self._metrics.dead_letters.labels("rekey", error.reason).inc()
+                continue
+            chunk.send(self._topics.events, record.value(), event.key, headers=[*(record.headers() or ())] or None)
