@@ -39,7 +39,7 @@ def prepare_worker(settings: Settings) -> Iterator[Cluster]:
         )
     cluster = check_topics(settings)
     with contextlib.ExitStack() as held:
-        held.enter_context(claim_embedded(settings.kafka.bootstrap_servers))
+        held.enter_context(claim_embedded(cluster))
         held.enter_context(_only_owner(settings.worker.data_dir / settings.worker.group))
         yield cluster
 

@@ -117,13 +117,14 @@ def _records_after_commit(settings: Settings, topic: str, group: str) -> int:
         numbers = consumer.list_topics(topic, 20).topics[topic].partitions
         positions = consumer.committed([TopicPartition(topic, number) for number in numbers], 20)
         consumer.assign([TopicPartition(topic, p.partition, max(p.offset, 0)) for p in positions])
-        waiting, records = len(positions), 0
+        waiting, records, end_s = {p.partition for p in positions}, 0, time.monotonic() + 120
         while waiting:
+            assert time.monotonic() < end_s, f"{topic}: no end of {waiting}"
             for message in consumer.consume(5_000, 1):
                 if message.error() is None:
                     records += 1
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    waiting -= 1
+                    waiting.discard(message.partition())  # a marker that comes later gives a second end
                 else:
                     raise KafkaException(message.error())
         return records

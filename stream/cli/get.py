@@ -1,0 +1,64 @@
+"""`driftline get`: the last list of a user."""
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from confluent_kafka import Message
+
+from stream.cli.common import Output, Run, app, command
+from stream.cli.reading import Start, partition_count, read
+from stream.errors import ReadError
+
+
+@command(app)
+def get(
+    run: Run,
+    user: Annotated[str, typer.Argument(help="The user_id (or anonymous_id) of the events.")],
+    size: Annotated[int | None, typer.Option("-n", min=1, help="So many items of the list; all, if not given.")] = None,
+) -> None:
+    """Show the last list of a user, with the reason of each item.
+
+    Reads the user's partition of the recommendations topic to its end. Ends with 1 when there is no list.
+    """
+    from stream.contract.recommendation import decode_recommendation
+    from stream.engine.partitioner import partition_of
+
+    topic = run.settings.topics.recommendations
+    partition = partition_of(user.encode(), partition_count(run.settings, topic))
+    last: Message | None = None
+    for message in read(run.settings, topic, Start(), follow=False, partition=partition):
+        if message.key() == user.encode():
+            last = message
+    value = last.value() if last is not None else None
+    if value is None:
+        erased = " (it was erased)" if last is not None else ""
+        raise ReadError(
+            f"no list for user {user!r} in {topic}, partition {partition}{erased}. Lists come once a worker has seen "
+            "an event of the user: driftline tail events --from earliest"
+        )
+    found = decode_recommendation(value)
+    found.items = found.items[:size]
+    data: dict[str, Any] = msgspec.to_builtins(found)
+    if run.output is not Output.table:
+        run.document(data)
+        return
+    run.say(
+        f"{found.user_id}: {found.strategy} list of {found.generated_at}, from {found.events_applied} events, "
+        f"model {found.model.name} {found.model.version}"
+    )
+    run.show([_row(item) for item in data["items"]])
+
+
+def _row(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "rank": item["rank"],
+        "item": item["item_id"],
+        "score": item["score"],
+        "reasons": "; ".join(_reason(reason) for reason in item.get("reasons", ())),
+    }
+
+
+def _reason(reason: dict[str, Any]) -> str:
+    about = reason.get("item_name") or reason.get("item_id") or reason.get("category") or ""
+    return f"{reason['type'].replace('_', ' ')} {about}".strip()

@@ -1,0 +1,39 @@
+"""Brokers for all tests: `kafka` is a real Apache Kafka, `embedded` librdkafka's own in this process."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from stream.brokers import EmbeddedBroker, find_broker
+
+# A client whose broker ends before it says so; that is no news in a test.
+logging.getLogger("stream.librdkafka").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own DRIFTLINE_CONFIG must not change what a test sees."""
+    monkeypatch.delenv("DRIFTLINE_CONFIG", raising=False)
+    monkeypatch.delenv("DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Address (HOST:PORT) of a real Kafka for the whole session: topics of one test are seen by the next, so
+    give them names of your own. Skips, with the reasons, when none is to be had."""
+    found = find_broker()
+    if found.broker is None:
+        if os.environ.get("DRIFTLINE_REQUIRE_KAFKA"):
+            pytest.fail("no Kafka, and DRIFTLINE_REQUIRE_KAFKA is set: " + "; ".join(found.reasons))
+        pytest.skip("no Kafka: " + "; ".join(found.reasons))
+    with found.broker as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedBroker]:
+    """An empty embedded broker for this test; `embedded.create_topic(name, partitions)`."""
+    with EmbeddedBroker() as broker:
+        yield broker

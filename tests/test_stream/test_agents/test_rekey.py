@@ -1,0 +1,37 @@
+"""Strays get the key of their user."""
+
+from prometheus_client import CollectorRegistry
+
+from stream.agents.rekey import RekeyAgent
+from stream.contract.control import ERROR_STAGE
+from stream.metrics import Metrics
+from stream.settings import Settings
+from tests.test_stream.test_agents.records import FakePartition, Record, event
+
+
+def test_a_stray_is_sent_on_under_its_user_unchanged() -> None:
+    agent = RekeyAgent(Settings(), Metrics(CollectorRegistry()))
+    stray = event("ann", "i3", 0, key=b"session-9")
+    chunk = FakePartition().chunk([stray])
+    agent.process(chunk)
+    # Partition -1: murmur2 of the key decides.
+    assert chunk.sends == [("driftline.events.v1", stray.value(), b"ann", -1, None)]
+
+
+def test_headers_go_with_it() -> None:
+    agent = RekeyAgent(Settings(), Metrics(CollectorRegistry()))
+    given = event("ann", "i3", 0)
+    chunk = FakePartition().chunk([Record(given.value(), None, 0, headers=[("trace", b"1")])])
+    agent.process(chunk)
+    assert [headers for *_, headers in chunk.sends] == [[("trace", b"1")]]
+
+
+def test_what_cannot_be_read_is_a_dead_letter() -> None:
+    metrics = Metrics(CollectorRegistry())
+    agent = RekeyAgent(Settings(), metrics)
+    chunk = FakePartition().chunk([Record(b"[]", b"x", 0)])
+    agent.process(chunk)
+    ((topic, value, key, _, headers),) = chunk.sends
+    assert (topic, value, key) == ("driftline.events.v1.dlq", b"[]", b"x")
+    assert dict(headers or [])[ERROR_STAGE] == b"rekey"
+    assert metrics.registry.get_sample_value("driftline_dead_letters_total", {"stage": "rekey", "reason": "wrong_type"})

@@ -1,0 +1,197 @@
+"""Events in by `produce`, out by `tail` and `get`, on the embedded broker."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from confluent_kafka import Producer
+
+from model.ranking.explain import RankedItem, Reason
+from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation
+from stream.engine.partitioner import partition_of
+from stream.settings import Settings
+
+AT_MS = 1_767_323_045_123
+
+
+def events_file(folder: Path, count: int = 6, junk: str = "") -> Path:
+    path = folder / "events.jsonl"
+    lines = [
+        json.dumps(
+            {
+                "event_id": f"e{n}",
+                "event_type": "view",
+                "occurred_at": AT_MS + n,
+                "user_id": f"u{n % 3}",
+                "item_id": f"i{n}",
+            }
+        )
+        for n in range(count)
+    ]
+    path.write_text("\n".join(lines) + "\n" + junk)
+    return path
+
+
+def send(settings: Settings, topic: str, records: list[tuple[str, bytes | None, dict[str, bytes], int]]) -> None:
+    """Records (key, value, headers, time in ms) by murmur2, as the worker sends them."""
+    producer = Producer(settings.client_properties({"partitioner": "murmur2_random"}))
+    for key, value, headers, at_ms in records:
+        producer.produce(topic, value, key, headers=headers, timestamp=at_ms)  # type: ignore[arg-type]  # a dict is taken
+    assert producer.flush(10) == 0
+
+
+def a_list(user: str, *items: str, offset: int = 7) -> bytes:
+    return encode_recommendation(
+        Recommendation(
+            recommendation_id=f"0-{offset}-x",
+            user_id=user,
+            generated_at="2026-01-02T03:04:05.000Z",
+            trigger_event_id="e1",
+            events_applied=3,
+            source=Source("t", 0, offset),
+            model=ModelRef("glr", "1"),
+            strategy="hybrid",
+            interests=[],
+            items=[
+                RankedItem(item, rank, 1.0 / rank, [Reason(type="because_of", item_id="m", item_name="Milk")])
+                for rank, item in enumerate(items, 1)
+            ],
+        )
+    )
+
+
+class TestProduce:
+    def test_then_tail(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        done = driftline("produce", events_file(tmp_path), *there)
+        assert done.code == 0
+        assert done.err.startswith("6 events sent to driftline.events.v1")
+        tailed = driftline("tail", "events", "--from", "earliest", "--no-follow", "-o", "json", *there)
+        records = [json.loads(line) for line in tailed.out.splitlines()]
+        assert sorted(record["value"]["item_id"] for record in records) == [f"i{n}" for n in range(6)]
+        assert all(record["key"] == record["value"]["user_id"] for record in records)
+        assert all(record["partition"] == partition_of(record["key"].encode(), 6) for record in records)
+
+    def test_bad_rows_are_told_and_end_it_with_1(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        path = events_file(tmp_path, 3, junk="nonsense\n{}\n")
+        done = driftline("produce", path, *there)
+        assert done.code == 1
+        assert "not sent: events.jsonl:4: " in done.err
+        assert "not sent: events.jsonl:5: " in done.err
+        assert "3 events sent" in done.err
+        assert "2 rows left out" in done.err
+        assert driftline("produce", path, "--skip-bad", *there).code == 0
+
+    def test_a_file_that_is_wrong_throughout_does_not_flood(
+        self, driftline, there: tuple[str, str], tmp_path: Path
+    ) -> None:
+        done = driftline("produce", events_file(tmp_path, 0, junk="x\n" * 500), *there)
+        assert done.code == 1
+        assert len(done.err.splitlines()) < 30
+        assert "500 rows left out" in done.err
+
+    def test_a_table_of_other_names(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        path = tmp_path / "till.csv"
+        path.write_text(f"customer,product,occurred_at\n007,milk,{AT_MS}\n")
+        names = ("--map", "user_id=customer", "--map", "item_id=product", "--event-type", "purchase")
+        assert driftline("produce", path, *names, *there).code == 0
+        out = driftline("tail", "events", "--from", "earliest", "-n", "1", "-o", "yaml", *there).out
+        record = yaml.safe_load(out)
+        assert record["key"] == "007"
+        assert record["value"]["event_id"] == "till.csv:2"
+
+    def test_quietly(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        done = driftline("produce", events_file(tmp_path), "-q", *there)
+        assert (done.code, done.out, done.err) == (0, "", "")
+
+
+class TestTail:
+    @pytest.mark.parametrize(
+        ("start", "items"),
+        [
+            ("earliest", ["old", "mid", "new"]),
+            ("latest", []),
+            (f"ts={AT_MS + 1000}", ["mid", "new"]),
+            ("ts=2026-01-02T03:04:06.123Z", ["mid", "new"]),
+            ("last=1h", []),
+        ],
+    )
+    def test_from(self, driftline, there: tuple[str, str], settings: Settings, start: str, items: list[str]) -> None:
+        records: list[tuple[str, bytes | None, dict[str, bytes], int]] = [
+            ("u", json.dumps({"item_id": name}).encode(), {}, AT_MS + 1000 * n)
+            for n, name in enumerate(("old", "mid", "new"))
+        ]
+        send(settings, settings.topics.events, records)
+        done = driftline("tail", "events", "--from", start, "--no-follow", "-o", "json", *there)
+        assert done.code == 0
+        assert [json.loads(line)["value"]["item_id"] for line in done.out.splitlines()] == items
+
+    @pytest.mark.parametrize("wrong", ["yesterday", "ts=noon", "last=1y", "last="])
+    def test_a_place_that_is_none(self, driftline, there: tuple[str, str], wrong: str) -> None:
+        done = driftline("tail", "--from", wrong, *there)
+        assert done.code == 2
+        assert f"--from {wrong}" in done.err
+
+    def test_lists_and_erasures_in_words(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        topic = settings.topics.recommendations
+        send(settings, topic, [("u1", a_list("u1", "a", "b"), {}, AT_MS), ("u1", None, {}, AT_MS)])
+        lines = driftline("tail", "--from", "earliest", "--no-follow", *there).out.splitlines()
+        assert lines[0].endswith("u1  hybrid, 3 events: a, b")
+        assert lines[1].endswith("u1  (erased)")
+
+    def test_dead_letters_with_their_reason_and_any_bytes(
+        self, driftline, there: tuple[str, str], settings: Settings
+    ) -> None:
+        headers = {"__streams.errors.message": b"JSON is malformed"}
+        send(settings, settings.topics.dead_letters, [("k", b"\xff\xfe{", headers, AT_MS)])
+        flags = ("dlq", "--from", "earliest", "--no-follow", *there)
+        assert driftline("tail", *flags).out.rstrip().endswith("k  JSON is malformed")
+        assert json.loads(driftline("tail", *flags, "-o", "json").out)["value"] == "\\xff\\xfe{"
+
+    def test_what_others_wrote_does_not_steer_the_terminal(
+        self, driftline, there: tuple[str, str], settings: Settings
+    ) -> None:
+        send(
+            settings, settings.topics.dead_letters, [("\x1b[2J", b"x", {"__streams.errors.message": b"\x9b2J"}, AT_MS)]
+        )
+        out = driftline("tail", "dlq", "--from", "earliest", "--no-follow", *there).out
+        assert "\x1b" not in out
+        assert r"\x1b[2J" in out
+        send(settings, settings.topics.recommendations, [("u", a_list("u", "[red]\x1b[2J"), {}, AT_MS)])
+        out = driftline("get", "u", *there).out
+        assert r"[red]\x1b[2J" in out
+
+    def test_without_the_topic(self, driftline, there: tuple[str, str]) -> None:
+        done = driftline("tail", *there, "--set", "topics.recommendations=nothing")
+        assert done.code == 2
+        assert "topic nothing is missing. Create it: driftline topics create" in done.err
+
+
+class TestGet:
+    def test_the_last_list_of_the_user(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        lists: list[tuple[str, bytes | None, dict[str, bytes], int]] = [
+            (f"u{n % 4}", a_list(f"u{n % 4}", f"i{n}", "x", offset=n), {}, AT_MS) for n in range(40)
+        ]
+        send(settings, settings.topics.recommendations, lists)
+        done = driftline("get", "u1", *there)
+        assert done.code == 0
+        assert "because of Milk" in done.out
+        assert "i37" in done.out
+        assert "from 3 events" in done.err
+        data: dict[str, Any] = json.loads(driftline("get", "u2", "-n", "1", "-o", "json", *there).out)
+        assert data["user_id"] == "u2"
+        assert [item["item_id"] for item in data["items"]] == ["i38"]
+        assert yaml.safe_load(driftline("get", "u3", "-o", "yaml", *there).out)["source"]["offset"] == 39
+
+    def test_a_user_without_one(self, driftline, there: tuple[str, str]) -> None:
+        done = driftline("get", "nobody", *there)
+        assert done.code == 1
+        assert "no list for user 'nobody'" in done.err
+        assert "driftline tail events" in done.err
+
+    def test_a_user_who_was_erased(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        send(settings, settings.topics.recommendations, [("u", a_list("u", "a"), {}, AT_MS), ("u", None, {}, AT_MS)])
+        done = driftline("get", "u", *there)
+        assert done.code == 1
+        assert "it was erased" in done.err

@@ -1,0 +1,211 @@
+"""Events from files: what each kind of file gives, what is wrong with a row, and where the events land."""
+
+import csv
+import gzip
+import io
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stream.brokers import EmbeddedBroker
+from stream.cli.reading import Start, read
+from stream.engine.partitioner import partition_of
+from stream.errors import EventError, ProduceError, RefusedError, TopicError
+from stream.produce import BadRow, EventFile, Produced, Reading, produce_file
+from stream.settings import Settings, load_settings
+
+AT_MS = 1_767_323_045_123
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"e{number}",
+        "event_type": "view",
+        "occurred_at": AT_MS + number,
+        "user_id": f"u{number % 5}",
+        "item_id": "milk",
+        **more,
+    }
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """The rows as a file of the kind that its name says."""
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    text = io.StringIO()
+    if kind == "csv":
+        table = csv.DictWriter(text, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    else:
+        text.writelines(json.dumps(row) + "\n" for row in rows)
+    data = text.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def rows_of(path: Path, reading: Reading | None = None) -> list[tuple[int, Any]]:
+    return [
+        (number, value if isinstance(value, EventError) else json.loads(value))
+        for number, value in EventFile(path, reading)
+    ]
+
+
+class TestEventFile:
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.JSONL", "a.jsonl.gz", "a.parquet"])
+    def test_kinds(self, name: str, tmp_path: Path) -> None:
+        events = [event(1, quantity=1), event(2, quantity=2)]
+        found = rows_of(write(tmp_path / name, events))
+        assert [row for _, row in found] == events
+        assert [number for number, _ in found] == [1, 2]
+
+    def test_gzip_is_told_by_its_bytes(self, tmp_path: Path) -> None:
+        zipped = write(tmp_path / "a.jsonl.gz", [event(1)])
+        assert rows_of(zipped.rename(tmp_path / "a.jsonl")) == [(1, event(1))]
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+    def test_csv(self, name: str, tmp_path: Path) -> None:
+        path = write(tmp_path / name, [{**event(1), "user_id": "007", "quantity": "2", "price": "", "note": "a,\nb"}])
+        [(line, row)] = rows_of(path)
+        assert line == 2
+        assert row == {**event(1), "occurred_at": str(AT_MS + 1), "user_id": "007", "quantity": 2, "note": "a,\nb"}
+
+    def test_csv_line_numbers_count_lines_within_quotes(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", [event(1, note="x\ny"), event(2, note="")])
+        assert [line for line, _ in rows_of(path)] == [2, 4]
+
+    def test_items_in_a_csv_are_json(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", [{**event(1), "items": '[{"item_id": "a", "quantity": 2}]'}])
+        assert rows_of(path)[0][1]["items"] == [{"item_id": "a", "quantity": 2}]
+
+    def test_times_in_parquet(self, tmp_path: Path) -> None:
+        at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        assert rows_of(write(tmp_path / "a.parquet", [event(1, occurred_at=at)]))[0][1]["occurred_at"].startswith(
+            "2026-01-02T03:04:05"
+        )
+
+    def test_columns_of_other_names(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log.csv", [{"who": "u", "what": "milk", "occurred_at": AT_MS}])
+        [(_, row)] = rows_of(path, Reading({"user_id": "who", "item_id": "what"}, "purchase"))
+        assert row == {
+            "user_id": "u",
+            "item_id": "milk",
+            "occurred_at": str(AT_MS),
+            "event_type": "purchase",
+            "event_id": "log.csv:2",
+        }
+
+    def test_a_column_that_is_not_there(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "log.csv", [event(1)])
+        with pytest.raises(ProduceError, match=r"no column 'who'\. It has: event_id, .*--map user_id=who"):
+            rows_of(path, Reading({"user_id": "who"}))
+
+    def test_empty_lines_are_no_rows(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl"
+        path.write_text(f"\n{json.dumps(event(1))}\n  \n{json.dumps(event(2))}")
+        assert [number for number, _ in rows_of(path)] == [2, 4]
+
+    def test_share_done(self, tmp_path: Path) -> None:
+        file = EventFile(write(tmp_path / "a.jsonl", [event(n) for n in range(1000)]))
+        assert file.share_done == 0
+        shares = [file.share_done for _ in file]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        with pytest.raises(RefusedError, match=r"cannot read .*nothing\.jsonl.*Give a file"):
+            EventFile(tmp_path / "nothing.jsonl")
+
+    def test_unknown_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "a.xlsx").touch()
+        with pytest.raises(RefusedError, match=r"cannot tell what .*a\.xlsx is.*\.parquet"):
+            EventFile(tmp_path / "a.xlsx")
+
+    @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz", "a.csv"])
+    def test_a_file_that_is_not_what_its_name_says(self, name: str, tmp_path: Path) -> None:
+        junk = b"\x1f\x8bjunk" if name.endswith(".gz") else b"a\n\xff\xfe\n"
+        (tmp_path / name).write_bytes(junk)
+        with pytest.raises(ProduceError, match=r"cannot read .*Give a whole"):
+            rows_of(tmp_path / name)
+
+    def test_a_gzip_cut_short(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.jsonl.gz", [event(n) for n in range(1000)])
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ProduceError, match="cannot read"):
+            rows_of(path)
+
+
+class TestProduceFile:
+    @pytest.fixture
+    def settings(self, embedded: EmbeddedBroker) -> Settings:
+        settings = load_settings(None, {"kafka.bootstrap_servers": embedded.bootstrap_servers}, {})
+        embedded.create_topic(settings.topics.events, 6)
+        return settings
+
+    def produce(self, settings: Settings, path: Path, **more: Any) -> tuple[Produced, list[str]]:
+        bad: list[BadRow] = []
+        produced = produce_file(settings, EventFile(path), on_bad=bad.append, **more)
+        return produced, [str(row) for row in bad]
+
+    def test_events_land_by_user_where_java_would_put_them(self, settings: Settings, tmp_path: Path) -> None:
+        events = [event(n) for n in range(50)]
+        produced, bad = self.produce(settings, write(tmp_path / "a.jsonl", events))
+        assert (produced.sent, produced.bad, bad) == (50, 0, [])
+        found = list(read(settings, settings.topics.events, Start(), follow=False))
+        assert sorted(json.loads(m.value() or b"")["event_id"] for m in found) == sorted(e["event_id"] for e in events)
+        for message in found:
+            key = message.key()
+            assert isinstance(key, bytes)
+            assert key.decode() == json.loads(message.value() or b"")["user_id"]
+            assert message.partition() == partition_of(key, 6)
+
+    def test_a_json_line_goes_out_as_it_is(self, settings: Settings, tmp_path: Path) -> None:
+        line = json.dumps({**event(1), "own_field": {"b": 1}}, indent=None, separators=(" , ", " : "))
+        (tmp_path / "a.jsonl").write_text(line)
+        self.produce(settings, tmp_path / "a.jsonl")
+        [message] = read(settings, settings.topics.events, Start(), follow=False)
+        assert message.value() == line.encode()
+
+    def test_bad_rows_are_told_with_file_and_row(self, settings: Settings, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl"
+        rows = [json.dumps(event(1)), "{", json.dumps(event(2, event_type="dance")), json.dumps(event(3))]
+        path.write_text("\n".join(rows))
+        produced, bad = self.produce(settings, path)
+        assert (produced.sent, produced.bad) == (2, 2)
+        assert bad[0].startswith("a.jsonl:2: ")
+        assert bad[0].endswith("(not_json)")
+        assert bad[1].startswith("a.jsonl:3: event_type is none of")
+
+    def test_limit_counts_rows(self, settings: Settings, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.jsonl", [event(n) for n in range(50)])
+        assert self.produce(settings, path, limit=7)[0].sent == 7
+
+    def test_rate(self, settings: Settings, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.jsonl", [event(n) for n in range(20)])
+        told: list[int] = []
+        began = time.monotonic()
+        self.produce(settings, path, rate_per_s=50, on_sent=told.append)
+        assert time.monotonic() - began >= 0.4
+        assert told[-1] == 20
+
+    def test_without_the_topic(self, embedded: EmbeddedBroker, tmp_path: Path) -> None:
+        settings = load_settings(None, {"kafka.bootstrap_servers": embedded.bootstrap_servers}, {})
+        with pytest.raises(TopicError, match="driftline topics create"):
+            self.produce(settings, write(tmp_path / "a.jsonl", [event(1)]))
+
+    def test_what_the_broker_does_not_take_is_an_error(
+        self, settings: Settings, embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stream.produce._FLUSH_TIMEOUT_S", 0.5)
+        path = tmp_path / "a.jsonl"
+        path.write_text("\n".join(["this ends the broker", *(json.dumps(event(n)) for n in range(5))]))
+        with pytest.raises(ProduceError, match=r"did not take 5 of 5 events: no acknowledgement.*counted once"):
+            produce_file(settings, EventFile(path), on_bad=lambda _: embedded.stop())
