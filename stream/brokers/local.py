@@ -14,7 +14,6 @@ import signal
 import socket
 import string
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -23,6 +22,7 @@ from xml.etree import ElementTree
 
 from stream.brokers.base import Broker
 from stream.brokers.cluster import reach
+from stream.child import dies_with_parent
 from stream.errors import BrokerError
 
 CACHE_VARIABLE = "DRIFTLINE_CACHE"
@@ -34,18 +34,6 @@ _STOP_TIMEOUT_S = 20
 _ATTEMPTS = 3  # a free port may be taken between our look and Kafka's
 
 _ELSE = "Or give a broker by --bootstrap-servers, or use Docker (docker compose up) or `driftline broker embedded`."
-
-# Makes the kernel kill the program it becomes when its parent (the thread that started it) ends, however that
-# ends: prctl(PR_SET_PDEATHSIG, SIGKILL), Linux only. In a process of its own, for preexec_fn is not safe in a
-# process with threads.
-_DIES_WITH_PARENT = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the parent is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 
 
 class LocalKafka(Broker):
@@ -80,10 +68,9 @@ class LocalKafka(Broker):
         """Starts the broker again, on the data and ports it had."""
         if self._process is not None:
             raise BrokerError("this Kafka is running already.")
-        parent = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid())]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*parent, *self._command("kafka.Kafka", self._heap_mib), str(self._properties)],
+                dies_with_parent([*self._command("kafka.Kafka", self._heap_mib), str(self._properties)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

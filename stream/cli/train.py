@@ -45,7 +45,7 @@ def train(
     log = load_dataset(data, min_item_events=min_item_events, session_gap_s=run.settings.state.session_gap_s)
     run.say(f"{len(log)} events, {log.items} items. Training for {seconds:g} s at most ...")
     settings = TrainSettings(name=name, time_budget_s=seconds, threads=threads, seed=seed)
-    with _progress(run, seconds) as progress:
+    with training_progress(run, seconds) as progress:
         artifact = train_model(log, settings, progress)
     save_artifact(out, artifact)
     run.say(f"The model is in {out}. Use it: driftline worker --model {out}")
@@ -57,7 +57,7 @@ def train(
 
 
 @contextmanager
-def _progress(run: Run, seconds: float) -> Iterator[Callable[[int, float, float, float], None]]:
+def training_progress(run: Run, seconds: float) -> Iterator[Callable[[int, float, float, float], None]]:
     """What to call with step, loss, hit rate and seconds left: a bar on a terminal, else a line now and then."""
     if run.verbosity < 0 or not sys.stderr.isatty():
         told_s = time.monotonic()

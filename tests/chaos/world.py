@@ -154,7 +154,7 @@ class Worker:
         ]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from stream.cli import main; main()", "worker", *flags],
+                [sys.executable, "-m", "stream.cli", "worker", *flags],
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -1,0 +1,101 @@
+"""From users' states to their lists, on one screen: signals -> scores -> filter -> best items -> reasons."""
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+
+from model.artifact import Artifact
+from model.ranking.block import Block, Request
+from model.ranking.candidates import Candidates
+from model.ranking.explain import Explainer, RankedItem, Reason, UserList
+from model.ranking.fallback import Fallback, Popular, PopularityCache
+from model.ranking.filters import excluded
+from model.ranking.index import ItemIndex
+from model.ranking.rerank import LearntBlend, LogLinear, TopItems
+from model.ranking.settings import RankingSettings
+from model.serving import BLOCK, Serving
+from state.settings import StateSettings
+from state.trend import Trend
+
+
+class Pipeline:
+    """Makes lists in blocks of one fixed size, each row from its own user's state only."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        index: ItemIndex,
+        serving: Serving,
+        state: StateSettings,
+        ranking: RankingSettings,
+    ) -> None:
+        self._index = index
+        self._state = state
+        self._settings = ranking
+        self._item_ids = [*artifact.item_ids, ""]
+        self.candidates = Candidates(artifact, serving, ranking)
+        self.popularity = PopularityCache(index, artifact.popularity, ranking.popularity_prior)
+        self._scorer: LogLinear | LearntBlend = (
+            LearntBlend(self.candidates, artifact, ranking) if artifact.blend else LogLinear(self.candidates, ranking)
+        )
+        self._top = TopItems(index.n, serving.width, ranking.list_size)
+        self._explainer = Explainer(artifact, state, serving.width)
+        self._fallback = Fallback(index.n, ranking.list_size)
+        self._row_start = (np.arange(BLOCK, dtype=np.int64) * serving.width)[:, None]
+
+    def rank(self, requests: Sequence[Request], trend: Trend) -> list[UserList]:
+        """The lists of all requests, in their order, by the popularity of the trend's snapshot."""
+        popular = self.popularity.at(trend)
+        lists: list[UserList] = []
+        for start in range(0, len(requests), BLOCK):
+            lists.extend(self._rank_block(self.read(requests[start : start + BLOCK]), popular))
+        return lists
+
+    def read(self, requests: Sequence[Request]) -> Block:
+        """At most BLOCK requests as arrays."""
+        return Block(requests, self._index, self._state)
+
+    def _rank_block(self, block: Block, popular: Popular) -> list[UserList]:
+        scores, rules, basket = self._scorer.score(block, popular)
+        left_out = excluded(block, self._settings.exclude)
+        for tokens in left_out:
+            scores.reshape(-1)[self._row_start + tokens] = -np.inf
+        best, best_scores = self._top.pick(scores)
+        interests = self._explainer.interests(block)
+        personal = self._settings.exclude != "seen"
+        reasons = self._explainer.reasons(block, best, rules, basket, interests, popular, personal=personal)
+        # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
+        shown_scores = best_scores[: block.rows].astype(np.float64).round(4).reshape(-1).tolist()
+        items = self._items(best[: block.rows].reshape(-1).tolist(), shown_scores, reasons)
+        size = self._top.size
+        short = (best[:, -1] == block.n).tolist()
+        lists = []
+        for row, request in enumerate(block.requests):
+            strategy, own_items = "hybrid", items[row * size : (row + 1) * size]
+            if short[row]:
+                own_items = [item for item in own_items if item.score > -np.inf]
+            if not block.known[row] or not own_items:
+                # Nothing that the model knows is known of the user, or all that there is was left out.
+                strategy = "popular"
+                boost = self._explainer.category_boost(interests.shown[row])
+                places, shares = self._fallback.list_of(popular, boost, [hidden[row] for hidden in left_out])
+                why = self._explainer.reasons_of_popular(places, interests.explains[row])
+                own_items = self._items(places, shares, why)
+            lists.append(
+                UserList(
+                    request.user,
+                    request.event.offset,
+                    request.event,
+                    request.state.events_applied,
+                    strategy,
+                    own_items,
+                    interests.shown[row],
+                )
+            )
+        return lists
+
+    def _items(self, tokens: list[int], scores: list[float], reasons: list[list[Reason]]) -> list[RankedItem]:
+        """Items of one or more whole lists, one after the other. Token n gives an item of no name."""
+        ranks = cycle(range(1, self._top.size + 1))
+        return list(map(RankedItem, map(self._item_ids.__getitem__, tokens), ranks, scores, reasons))

@@ -1,0 +1,25 @@
+"""One valid event of one user, as the state and the model see it."""
+
+import msgspec
+
+
+class Interaction(msgspec.Struct, gc=False):
+    """One valid event of one user.
+
+    `items` and `categories` run in parallel; a purchase may hold several items.
+    """
+
+    event: int
+    """`key_of(event_id)`: two events of one key are the same event sent twice."""
+    type: int
+    """Index into `state.weights.EVENT_TYPES`."""
+    time_ms: int
+    """When it happened, epoch milliseconds UTC, already clamped to a sane range."""
+    items: tuple[int, ...]
+    """Item keys (`key_of(item_id)`); empty for session_start."""
+    categories: tuple[str, ...]
+    """Category of each item, '' where it is unknown."""
+    weight: float
+    """Weight of the event's type times the quantity; 0 leaves no trace among the items."""
+    offset: int
+    """Offset of the event in its source partition."""

@@ -1,0 +1,296 @@
+"""What is known of one user: small, bounded, changed by each event in O(1).
+
+The lists inside are packed bytes, not Python objects: a state is read and written for every event, and decoding
+some hundred Python numbers would cost more than all the rest. `apply` appends to them, or overwrites a few
+bytes in place; the ranker reads the lists of many users at once as numpy arrays.
+
+Which part follows which time: counts and category interest follow event time (forward decay, so that an event
+which comes late lands where it belongs); the recent list, the session's items and the network's vector follow
+the order of arrival, which is the partition's order.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from functools import lru_cache
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from state.decay import REBASE_AFTER_HALF_LIVES, bounded_weight, growth
+from state.interaction import Interaction
+from state.keys import NO_ITEM
+from state.settings import CATEGORY_NAME_BYTES, StateSettings
+from state.weights import SESSION_START, STRENGTH
+
+RECENT = struct.Struct("<QBI")
+"""One recent interaction: item key, type, event time in seconds."""
+RECENT_DTYPE = np.dtype([("key", "<u8"), ("type", "u1"), ("time_s", "<u4")])
+
+COUNT = struct.Struct("<fIB")
+"""One counted item beside its key: amount (forward decay), last event time in seconds, strongest type."""
+COUNT_DTYPE = np.dtype([("amount", "<f4"), ("time_s", "<u4"), ("type", "u1")])
+
+KEY_BYTES = 8
+SESSION_MARK = NO_ITEM
+"""Key in the recent list that marks a session_start."""
+
+# Ranges that decoding checks (in C, at no cost): beyond 2**53 a float would not hold a time exactly.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Signed = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
+_F32 = struct.Struct("<f")
+_MAX_TIME_S = 0xFFFF_FFFF
+_KEY_MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Applied(IntEnum):
+    """What `advance` did with an event."""
+
+    DUPLICATE = 0
+    """Its id is in the ring: the state is untouched."""
+    APPLIED = 1
+    BEGAN = 2
+    """Applied, and it was a session_start that began a session: a mark was put into `recent`. A session that
+    begins because of a pause has no mark, and no step of the network."""
+
+
+class RecentItem(msgspec.Struct, frozen=True, gc=False):
+    """A recent interaction, unpacked."""
+
+    key: int
+    type: int
+    time_s: int
+
+
+class CountedItem(msgspec.Struct, frozen=True, gc=False):
+    """A counted item, unpacked; `count` is its decayed weight at the time asked for."""
+
+    key: int
+    count: float
+    time_s: int
+    type: int
+
+
+class InterestState(msgspec.Struct, array_like=True, gc=False):
+    """One user's state. The order of the fields is the order on disk: append only.
+
+    `state.codec` turns it into bytes and back; `StateSettings.max_state_bytes` bounds their number.
+    """
+
+    events_applied: _Count = 0
+    """Events applied (not items): duplicates are not among them."""
+    last_offset: _Signed = -1
+    """Source offset of the last event applied."""
+    last_time_ms: _Signed = 0
+    """Largest event time applied."""
+    session_start_ms: _Signed = 0
+    """Event time at which the running session began."""
+    session_length: _Count = 0
+    """How many of the newest `recent` entries belong to the running session, a mark not counted."""
+    ids: bytes = b""
+    """u64[at most event_id_ring]: keys of the last events, the newest last."""
+    recent: bytes = b""
+    """RECENT[at most recent_items]: the newest last; key SESSION_MARK for a session_start."""
+    count_ref_s: _Count = 0
+    """Reference time of the counts' amounts."""
+    count_keys: bytes = b""
+    """u64[c], c at most max_counted_items."""
+    count_values: bytes = b""
+    """COUNT[c], parallel to count_keys."""
+    category_ref_s: _Count = 0
+    """Reference time of the categories' amounts."""
+    category_names: bytes = b"\n"
+    """UTF-8 names, each followed by a newline, after one leading newline."""
+    category_amounts: bytes = b""
+    """f32[number of names]: forward-decayed interest."""
+    vector: bytes = b""
+    """f32[S]: the network's state; empty until an item that the model knows was stepped."""
+    vector_model: _Count = 0
+    """Checksum of the artifact that the vector belongs to; 0: none."""
+
+    def apply(self, i: Interaction, s: StateSettings) -> bool:
+        """Apply one event. False when it is a duplicate: the state is untouched then."""
+        return self.advance(i, s) is not Applied.DUPLICATE
+
+    def advance(self, i: Interaction, s: StateSettings) -> Applied:
+        """Apply one event; the vector is not touched, that is the model's. O(1) per item of the event."""
+        event_id = (i.event & _KEY_MASK).to_bytes(8, "little")
+        ids = self.ids
+        at = ids.find(event_id)
+        while at & 7 and at > 0:  # found across two neighbours: look further
+            at = ids.find(event_id, at + 1)
+        if at >= 0:
+            return Applied.DUPLICATE
+        self.ids = (ids + event_id)[-KEY_BYTES * s.event_id_ring :]
+
+        first = self.events_applied == 0
+        self.events_applied += 1
+        self.last_offset = i.offset
+        time_ms = i.time_ms
+        time_s = time_ms // 1000
+        if not 0 <= time_s <= _MAX_TIME_S:
+            time_s = 0 if time_s < 0 else _MAX_TIME_S
+        # A session_start that comes late, older than the running session, must not end that session.
+        began = i.type == SESSION_START and (first or time_ms >= self.session_start_ms)
+        if began or first or time_ms - self.last_time_ms > s.session_gap_s * 1000:
+            self.session_start_ms = time_ms
+            self.session_length = 0
+        if time_ms > self.last_time_ms:
+            self.last_time_ms = time_ms
+
+        entries = RECENT.pack(SESSION_MARK, SESSION_START, time_s) if began else b""
+        if i.items and i.weight != 0.0:
+            weight = bounded_weight(i.weight)
+            kind = i.type
+            for key in i.items:
+                entries += RECENT.pack(key & _KEY_MASK, kind, time_s)
+            self.session_length = min(self.session_length + len(i.items), s.recent_items)
+            self._count(i.items, kind, weight, time_s, s)
+            self._interest(i.categories, weight, time_s, s)
+        if entries:
+            self.recent = (self.recent + entries)[-RECENT.size * s.recent_items :]
+        return Applied.BEGAN if began else Applied.APPLIED
+
+    def _count(self, items: tuple[int, ...], kind: int, weight: float, time_s: int, s: StateSettings) -> None:
+        keys, values = self.count_keys, self.count_values
+        if not keys:
+            self.count_ref_s = time_s
+        exponent = (time_s - self.count_ref_s) / s.count_half_life_s
+        if exponent > REBASE_AFTER_HALF_LIVES:
+            # Whole half-lives: the factor is a power of two, and loses nothing.
+            steps = int(exponent)
+            table = np.frombuffer(values, COUNT_DTYPE).copy()
+            table["amount"] *= np.float32(2.0**-steps)
+            values = table.tobytes()
+            self.count_ref_s += steps * s.count_half_life_s
+            exponent -= steps
+        amount = weight * 2.0**exponent
+        for item in items:
+            key = (item & _KEY_MASK).to_bytes(8, "little")
+            at = keys.find(key)
+            while at & 7 and at > 0:
+                at = keys.find(key, at + 1)
+            if at >= 0:
+                place = (at >> 3) * 9
+                old, seen_s, strongest = COUNT.unpack_from(values, place)
+                values = b"".join(
+                    (
+                        values[:place],
+                        COUNT.pack(
+                            old + amount,
+                            time_s if time_s > seen_s else seen_s,
+                            kind if STRENGTH[kind] > STRENGTH[strongest] else strongest,
+                        ),
+                        values[place + 9 :],
+                    )
+                )
+                continue
+            if len(keys) >= KEY_BYTES * s.max_counted_items:
+                # The smallest goes, whatever its sign: a strong dislike is worth remembering too.
+                # More than one when the setting was lowered since.
+                while len(keys) >= KEY_BYTES * s.max_counted_items:
+                    least = _smallest(values)
+                    keys = keys[: least * 8] + keys[least * 8 + 8 :]
+                    values = values[: least * 9] + values[least * 9 + 9 :]
+            keys += key
+            values += COUNT.pack(amount, time_s, kind)
+        self.count_keys, self.count_values = keys, values
+
+    def _interest(self, categories: tuple[str, ...], weight: float, time_s: int, s: StateSettings) -> None:
+        names, amounts = self.category_names, self.category_amounts
+        if not amounts:
+            self.category_ref_s = time_s
+        exponent = (time_s - self.category_ref_s) / s.category_half_life_s
+        if exponent > REBASE_AFTER_HALF_LIVES:
+            steps = int(exponent)
+            amounts = (np.frombuffer(amounts, "<f4") * np.float32(2.0**-steps)).tobytes()
+            self.category_ref_s += steps * s.category_half_life_s
+            exponent -= steps
+        amount = weight * 2.0**exponent
+        for category in categories:
+            line = category_line(category)
+            if line == b"\n\n":
+                continue
+            at = names.find(line)
+            if at >= 0:
+                place = names.count(b"\n", 0, at) * 4
+                new = _F32.pack(_F32.unpack_from(amounts, place)[0] + amount)
+                amounts = amounts[:place] + new + amounts[place + 4 :]
+                continue
+            while len(amounts) >= 4 * s.max_categories:
+                least = int(np.frombuffer(amounts, "<f4").argmin())
+                lines = names.split(b"\n")
+                del lines[least + 1]
+                names = b"\n".join(lines)
+                amounts = amounts[: least * 4] + amounts[least * 4 + 4 :]
+            names += line[1:]
+            amounts += _F32.pack(amount)
+        self.category_names, self.category_amounts = names, amounts
+
+    # --- reading: for people, tools and explanations; the ranker reads the packed lists of many users at once
+
+    def recent_items(self) -> list[RecentItem]:
+        """The recent interactions, oldest first, without the marks of session starts."""
+        return [
+            RecentItem(key, kind, time_s)
+            for key, kind, time_s in RECENT.iter_unpack(self.recent)
+            if key != SESSION_MARK
+        ]
+
+    def session_items(self) -> list[int]:
+        """Keys of the running session's items in order of arrival, as far back as `recent` reaches."""
+        if not self.session_length:
+            return []
+        entries = self.recent[-RECENT.size * self.session_length :]
+        return [key for key, _, _ in RECENT.iter_unpack(entries) if key != SESSION_MARK]
+
+    def counted_items(self, s: StateSettings, at_ms: int | None = None) -> list[CountedItem]:
+        """The counted items, in order of first arrival, decayed to `at_ms` (default: the newest event)."""
+        at_s = (self.last_time_ms if at_ms is None else at_ms) / 1000
+        shrink = growth(self.count_ref_s, at_s, s.count_half_life_s)
+        keys = struct.unpack(f"<{len(self.count_keys) // 8}Q", self.count_keys)
+        return [
+            CountedItem(key, amount * shrink, time_s, kind)
+            for key, (amount, time_s, kind) in zip(keys, COUNT.iter_unpack(self.count_values), strict=True)
+        ]
+
+    def category_interest(self, s: StateSettings, at_ms: int | None = None) -> list[tuple[str, float]]:
+        """(category, decayed weight) of the categories of positive interest, the largest first."""
+        amounts = self.category_amounts
+        if not amounts:
+            return []
+        at_s = (self.last_time_ms if at_ms is None else at_ms) / 1000
+        shrink = growth(self.category_ref_s, at_s, s.category_half_life_s)
+        names = self.category_names[1:-1].decode("utf-8", "replace").split("\n")
+        weights = struct.unpack(f"<{len(amounts) // 4}f", amounts)
+        pairs = [(name, weight * shrink) for name, weight in zip(names, weights, strict=True) if weight > 0.0]
+        pairs.sort(key=_by_weight)
+        return pairs
+
+
+def _smallest(values: bytes) -> int:
+    """Index of the smallest amount by size, the first of equals."""
+    amounts = np.frombuffer(values, COUNT_DTYPE)["amount"]
+    least = int(amounts.argmin())
+    if amounts[least] < 0.0:
+        least = int(np.abs(amounts).argmin())
+    return least
+
+
+def _by_weight(pair: tuple[str, float]) -> tuple[float, str]:
+    return (-pair[1], pair[0])
+
+
+@lru_cache(maxsize=65_536)
+def category_line(category: str) -> bytes:
+    """A category as it stands in `category_names`: between two newlines, cut to CATEGORY_NAME_BYTES of UTF-8."""
+    text = category.replace("\n", " ").encode("utf-8", "replace")[:CATEGORY_NAME_BYTES]
+    return b"\n" + text.decode("utf-8", "ignore").encode() + b"\n"
+
+
+def category_name(category: str) -> str:
+    """The name under which a state keeps a category: the same for two categories only if they are one to it."""
+    return category_line(category)[1:-1].decode()

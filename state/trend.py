@@ -1,0 +1,196 @@
+"""What is popular now, in one partition of the log: deterministic, and rebuilt from the changelog.
+
+A list must not depend on how the log was cut into chunks, so lists never use the running counts. The log is
+divided into epochs of `refresh_events` offsets, and a list made at an offset uses the *snapshot* of its epoch:
+the counts of all earlier epochs.
+
+    offset   0 ........ 1023 | 1024 ........ 2047 | 2048 ...
+    epoch           0        |          1         |    2
+    snapshot    (nothing)    |  events of epoch 0 |  events of epochs 0 and 1
+
+The changelog gets the whole snapshot at each border, and between borders a small record for each chunk with the
+events of that chunk; loading applies those events again, one by one, so that even the last bit of each sum is
+that of a process that never stopped.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from heapq import nsmallest
+
+import numpy as np
+import numpy.typing as npt
+
+from state.decay import REBASE_AFTER_HALF_LIVES, bounded_weight, growth
+from state.errors import StateCorruptError
+
+SNAPSHOT_KEY = b"\0trend"
+"""Changelog key of the snapshot. A user's key never begins with a zero byte."""
+
+MAX_ITEMS = 20_000
+"""Items kept in a snapshot: its record then has 320 kB, below the megabyte that brokers take by default."""
+
+_VERSION = 1
+_HEAD = struct.Struct("<BQIqqI")
+"""Of both records: version, epoch, offsets of an epoch, reference time and newest time in ms, number of entries."""
+_EVENT = struct.Struct("<Qdq")
+"""One event of a delta: item key, weight, time in ms."""
+_COUNT = np.dtype([("key", "<u8"), ("amount", "<f8")])
+"""One item of a snapshot."""
+
+
+def delta_key(index: int) -> bytes:
+    """Changelog key of the delta number `index` since the last snapshot."""
+    return b"%s/%d" % (SNAPSHOT_KEY, index)
+
+
+class Trend:
+    """Decayed popularity of one partition.
+
+    Amounts are forward-decayed (state.decay) over event time. Only weights above 0 count: popularity is what
+    people want, and its opposite is no popularity below zero.
+    """
+
+    def __init__(self, half_life_s: float, refresh_events: int) -> None:
+        if half_life_s <= 0 or not 1 <= refresh_events < 2**32:
+            raise ValueError(f"half_life_s {half_life_s} and refresh_events {refresh_events} must be above 0")
+        self.half_life_s = half_life_s
+        self.refresh_events = refresh_events
+        self.epoch = 0
+        self.snapshot: dict[int, float] = {}
+        """Decayed weight of each item at `snapshot_time_ms`, from all epochs before `epoch`."""
+        self.snapshot_time_ms = 0
+        self.version = 0
+        """Changes whenever `snapshot` does, so that arrays made from it can be kept."""
+        self._pending: dict[int, float] = {}  # amounts of this epoch, at reference time _pending_ref_ms
+        self._pending_ref_ms = 0
+        self._newest_ms = 0
+        self._undrained: list[tuple[int, float, int]] = []  # events since the last drain or border
+        self._deltas = 0  # delta records written since the last snapshot
+        self._border = False  # a border was passed since the last drain
+
+    def epoch_of(self, offset: int) -> int:
+        """The epoch that an offset belongs to."""
+        return offset // self.refresh_events
+
+    def enter(self, offset: int) -> None:
+        """Move on to the epoch of `offset`, if it is not there yet: the snapshot takes in what was counted.
+
+        To be called before a list is made at `offset`; `add` does it by itself.
+        """
+        epoch = offset // self.refresh_events
+        if epoch <= self.epoch:
+            return
+        self.epoch = epoch
+        if self._pending:
+            self._take_in()
+            self._border = True
+            self._undrained.clear()
+
+    def add(self, offset: int, item: int, weight: float, time_ms: int) -> None:
+        """Count `weight` for an item. Offsets must not go back."""
+        self.enter(offset)
+        if not weight > 0.0:
+            return
+        self._count(item, weight, time_ms)
+        self._undrained.append((item, weight, time_ms))
+
+    def _count(self, item: int, weight: float, time_ms: int) -> None:
+        if not self._pending:
+            self._pending_ref_ms = time_ms
+        exponent = (time_ms - self._pending_ref_ms) / (1000.0 * self.half_life_s)
+        if exponent > REBASE_AFTER_HALF_LIVES:
+            factor = 2.0**-exponent
+            self._pending = {key: amount * factor for key, amount in self._pending.items()}
+            self._pending_ref_ms = time_ms
+            exponent = 0.0
+        amount = bounded_weight(weight) * 2.0**exponent
+        self._pending[item] = self._pending.get(item, 0.0) + amount
+        self._newest_ms = max(self._newest_ms, time_ms)
+
+    def _take_in(self) -> None:
+        """snapshot := snapshot + pending, both decayed to the newest event's time."""
+        old = growth(self.snapshot_time_ms / 1000, self._newest_ms / 1000, self.half_life_s)
+        new = growth(self._pending_ref_ms / 1000, self._newest_ms / 1000, self.half_life_s)
+        counts = {key: amount * old for key, amount in self.snapshot.items()}
+        for key, amount in self._pending.items():
+            counts[key] = counts.get(key, 0.0) + amount * new
+        if len(counts) > MAX_ITEMS:
+            counts = dict(nsmallest(MAX_ITEMS, counts.items(), key=_largest_first))
+        self.snapshot = counts
+        self.snapshot_time_ms = self._newest_ms
+        self.version += 1
+        self._pending = {}
+
+    # --- changelog
+
+    def drain(self) -> list[tuple[bytes, bytes | None]]:
+        """Records for the changelog since the last drain, keys distinct; a value of None deletes its key."""
+        records: list[tuple[bytes, bytes | None]] = []
+        old_deltas = 0
+        if self._border:
+            old_deltas, self._deltas = self._deltas, 0
+            self._border = False
+            records.append((SNAPSHOT_KEY, self._snapshot_record()))
+        if self._undrained:
+            head = self._head(0, 0, len(self._undrained))
+            events = b"".join([_EVENT.pack(*event) for event in self._undrained])
+            records.append((delta_key(self._deltas), head + events))
+            self._deltas += 1
+            self._undrained.clear()
+        records.extend((delta_key(index), None) for index in range(self._deltas, old_deltas))
+        return records
+
+    def _snapshot_record(self) -> bytes:
+        table: npt.NDArray[np.void] = np.empty(len(self.snapshot), _COUNT)
+        table["key"] = list(self.snapshot)
+        table["amount"] = list(self.snapshot.values())
+        head = self._head(self.snapshot_time_ms, self._newest_ms, len(table))
+        return head + table.tobytes()
+
+    def _head(self, ref_ms: int, newest_ms: int, entries: int) -> bytes:
+        return _HEAD.pack(_VERSION, self.epoch, self.refresh_events, ref_ms, newest_ms, entries)
+
+    @classmethod
+    def load(cls, get: Callable[[bytes], bytes | None], half_life_s: float, refresh_events: int) -> Trend:
+        """The Trend as it was at the last drain whose records `get` returns by key.
+
+        Raises StateCorruptError when a record cannot be read.
+        """
+        trend = cls(half_life_s, refresh_events)
+        record = get(SNAPSHOT_KEY)
+        if record is not None:
+            epoch, ref_ms, newest_ms, entries = trend._read_head(record, _COUNT.itemsize)
+            table = np.frombuffer(record, _COUNT, entries, _HEAD.size)
+            trend.epoch = epoch
+            trend.snapshot = dict(zip(table["key"].tolist(), table["amount"].tolist(), strict=True))
+            trend.snapshot_time_ms = ref_ms
+            trend._newest_ms = newest_ms
+            trend.version = 1
+        while (record := get(delta_key(trend._deltas))) is not None:
+            epoch, _, _, _ = trend._read_head(record, _EVENT.size)
+            # Epochs pass unseen while nothing is counted: a later delta may be of a later epoch, but then
+            # nothing was pending, or a snapshot would have been written.
+            trend.epoch = epoch
+            for item, weight, time_ms in _EVENT.iter_unpack(record[_HEAD.size :]):
+                trend._count(item, weight, time_ms)
+            trend._deltas += 1
+        return trend
+
+    def _read_head(self, record: bytes, entry_bytes: int) -> tuple[int, int, int, int]:
+        """Epoch, reference time, newest time and number of entries of a record."""
+        if len(record) >= _HEAD.size:
+            version, epoch, refresh_events, ref_ms, newest_ms, entries = _HEAD.unpack_from(record)
+            if version == _VERSION and len(record) == _HEAD.size + entries * entry_bytes:
+                # After a change of the setting epochs have other numbers: that of the old one's first offset.
+                return epoch * refresh_events // self.refresh_events, ref_ms, newest_ms, entries
+        raise StateCorruptError(
+            "a record of the partition's popularity cannot be read: the store or the changelog was damaged or "
+            "written by a newer Driftline. Stop the worker, delete its data folder (it is rebuilt from the "
+            "changelog) and start it again."
+        )
+
+
+def _largest_first(entry: tuple[int, float]) -> tuple[float, int]:
+    return (-entry[1], entry[0])

@@ -1,0 +1,98 @@
+import msgspec
+import numpy as np
+import pytest
+
+from model.ranking.candidates import Candidates
+from model.ranking.explain import INTERESTS, Explainer, Interest, Reason
+from model.ranking.fallback import Popular
+from model.ranking.settings import RankingSettings
+from model.serving import BLOCK, Serving
+
+MILK, BREAD, BUTTER, JAM, HAMMER, NAILS, SCREWS, UNSOLD = range(8)
+
+
+@pytest.fixture
+def reasons_of(artifact, state_settings, make_block):
+    """reasons_of([events], tokens, personal=True) -> {token: Reason} of the first user."""
+    ranking = RankingSettings(rules_age_decay=0.5)
+    serving = Serving(artifact)
+    candidates = Candidates(artifact, serving, ranking)
+    explainer = Explainer(artifact, state_settings, serving.width)
+    popular = Popular(artifact.popularity, shown_as_popular=1)
+
+    def reasons(events: list[str], tokens: list[int], *, personal: bool = True) -> dict[int, Reason]:
+        # The user asked about is the second, so that a mistake in rows shows.
+        block = make_block(["view milk", "view hammer"], events)
+        listed = np.full((BLOCK, len(tokens)), 8, np.int64)
+        listed[:2] = tokens
+        found = explainer.reasons(
+            block,
+            listed,
+            candidates.rules(block),
+            candidates.basket(block),
+            explainer.interests(block),
+            popular,
+            personal=personal,
+        )
+        assert len(found) == 2 * len(tokens)
+        return {token: why[0] for token, why in zip(tokens, found[len(tokens) :], strict=True)}
+
+    return reasons
+
+
+def test_each_reason_and_the_order_of_their_strength(reasons_of) -> None:
+    events = ["purchase screws", "view hammer", "session_start", "view bread", "view nails"]
+    assert reasons_of(events, [SCREWS, BUTTER, JAM, HAMMER, NAILS, MILK, UNSOLD]) == {
+        SCREWS: Reason("bought_before"),
+        # By age the bread's rule (butter) weighs most; nails itself has none.
+        BUTTER: Reason("because_of", item_id="bread", item_name="Bread", event_type="view"),
+        JAM: Reason("often_together", item_id="bread", item_name="Bread"),
+        # Viewed and not bought: because it was viewed.
+        HAMMER: Reason("because_of", item_id="hammer", item_name="Hammer", event_type="view"),
+        NAILS: Reason("because_of", item_id="nails", item_name="Nails", event_type="view"),
+        MILK: Reason("popular"),
+        UNSOLD: Reason("for_you"),
+    }
+
+
+def test_an_interest_explains_the_items_of_its_category(reasons_of) -> None:
+    found = reasons_of(["view drill"], [HAMMER, NAILS, BUTTER])  # drill is unknown, its category is not
+    assert found[HAMMER] == found[NAILS] == Reason("interest_in", category="tools")
+    assert found[BUTTER] == Reason("for_you")
+
+
+def test_the_strongest_rule_is_named(reasons_of) -> None:
+    # milk -> butter .4, bread -> butter .5: an item older counts half.
+    assert reasons_of(["view bread", "view milk"], [BUTTER])[BUTTER].item_id == "milk"
+    assert reasons_of(["view milk", "purchase bread"], [BUTTER])[BUTTER] == Reason(
+        "because_of", item_id="bread", item_name="Bread", event_type="purchase"
+    )
+
+
+def test_what_the_user_hid_is_no_reason(reasons_of) -> None:
+    assert reasons_of(["view bread", "hide milk"], [MILK])[MILK] == Reason("popular")
+
+
+def test_without_personal_items_on_lists_none_is_explained_so(reasons_of) -> None:
+    assert reasons_of(["purchase screws"], [SCREWS], personal=False)[SCREWS] == Reason("for_you")
+
+
+def test_one_list_leaves_nothing_for_the_next(reasons_of) -> None:
+    reasons_of(["view bread"], [BUTTER, JAM, HAMMER])
+    assert reasons_of([], [BUTTER, JAM, HAMMER]) == dict.fromkeys([BUTTER, JAM, HAMMER], Reason("for_you"))
+
+
+def test_interests_are_the_strongest_categories_with_their_shares(artifact, state_settings, make_block) -> None:
+    explainer = Explainer(artifact, state_settings, 128)
+    block = make_block(["view milk", "view hammer", "view hammer", "view hammer"], [], ["hide milk"])
+    shown = explainer.interests(block).shown
+    assert shown[0] == [
+        Interest("tools", pytest.approx(3.0, rel=1e-3), pytest.approx(0.75, rel=1e-3)),
+        Interest("food", pytest.approx(1.0, rel=1e-3), pytest.approx(0.25, rel=1e-3)),
+    ]
+    assert shown[1:] == [[], []]
+    assert len(shown[0]) <= INTERESTS
+
+
+def test_a_reason_on_the_wire_holds_what_it_has() -> None:
+    assert msgspec.json.encode(Reason("popular")) == b'{"type":"popular"}'

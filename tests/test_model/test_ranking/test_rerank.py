@@ -1,0 +1,194 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.artifact import Artifact, untrained_artifact
+from model.errors import ArtifactError
+from model.ranking import rerank
+from model.ranking.block import Block
+from model.ranking.candidates import EPSILON, Candidates
+from model.ranking.fallback import Popular
+from model.ranking.features import FEATURES
+from model.ranking.index import ItemIndex
+from model.ranking.rerank import LearntBlend, LearntInputs, LogLinear, TopItems
+from model.ranking.settings import RankingSettings
+from model.serving import BLOCK, Serving
+from state.settings import StateSettings
+
+USERS = [["view milk", "purchase bread"], [], ["view hammer", "view drill"]]
+
+
+def a_blend(seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    draw = np.random.default_rng(seed)
+    shapes = {"w1": (6, len(FEATURES)), "b1": (6,), "w2": (4, 6), "b2": (4,), "w3": (1, 4)}
+    return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def popular_of(artifact: Artifact) -> Popular:
+    return Popular(artifact.popularity, 3)
+
+
+# --- log-linear
+
+
+def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -> None:
+    """Against the formula written out, constants and all: scores differ by a constant a user."""
+    draw = np.random.default_rng(0)
+    artifact = dataclasses.replace(
+        artifact,
+        item_matrix=draw.standard_normal((8, artifact.dim)).astype(np.float32),
+        item_bias=draw.standard_normal(8).astype(np.float32),
+    )
+    ranking = RankingSettings(exclude="none", basket_weight=0.4, rules_age_decay=0.5, popularity_weight=0.3)
+    serving = Serving(artifact)
+    candidates = Candidates(artifact, serving, ranking)
+    block = make_block(*USERS)
+    vectors = draw.standard_normal((3, artifact.state_size)).astype(np.float32)
+    for request, vector in zip(block.requests, vectors, strict=True):
+        request.state.vector = vector.tobytes()
+    scores = LogLinear(candidates, ranking).score(block, popular_of(artifact))
+
+    queries = vectors[:, -artifact.dim :]  # what the network's query reads
+    network = queries @ artifact.item_matrix.T + artifact.item_bias
+    rules, basket, counts = np.zeros((3, 8)), np.zeros((3, 8)), np.zeros((3, 8))
+    rules[0, [1, 2]] = np.array([0.3, 0.2 + 0.5])  # bread -> butter .5; milk, an item older: .6/2 and .4/2
+    basket[0, 3] = 1.0
+    rules[2, 5] = 1.0
+    counts[0, :2] = [1.0, 8.0]
+    counts[2, 4] = 1.0
+    expected = (
+        network
+        - np.log(np.exp(network).sum(axis=1, keepdims=True))
+        + np.log(rules + EPSILON)
+        + 0.4 * np.log(basket + EPSILON)
+        + np.log1p(counts)
+        + 0.3 * np.log(artifact.popularity * 8 + 0.01)
+    )
+    got = scores.values[:3, :8]
+    difference = got - expected
+    np.testing.assert_allclose(difference - difference.mean(axis=1, keepdims=True), 0.0, atol=2e-3)
+    assert (scores.values[:, 8:] == -np.inf).all()
+
+
+def test_a_weight_of_zero_saves_the_rules(artifact, make_block) -> None:
+    candidates = Candidates(artifact, Serving(artifact), RankingSettings())
+    scores = LogLinear(candidates, RankingSettings(rules_weight=0.0)).score(make_block(*USERS), popular_of(artifact))
+    assert scores.rules is None
+    assert scores.basket is None
+
+
+# --- learnt
+
+
+def by_hand(blend: dict[str, npt.NDArray[Any]], features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    hidden = np.maximum(blend["w1"] @ features + blend["b1"][:, None], 0)
+    hidden = np.maximum(blend["w2"] @ hidden + blend["b2"][:, None], 0)
+    return (blend["w3"] @ hidden)[0]
+
+
+def test_the_learnt_blend_is_its_network_over_the_features(artifact, make_block) -> None:
+    artifact = dataclasses.replace(artifact, blend=a_blend())
+    candidates = Candidates(artifact, Serving(artifact), RankingSettings())
+    block, popular = make_block(*USERS), popular_of(artifact)
+    scores = LearntBlend(candidates, artifact, RankingSettings()).score(block, popular)
+    features, tokens, _, _ = LearntInputs(candidates, artifact, RankingSettings()).of(block, popular)
+    assert tokens is None
+    for row in range(3):
+        np.testing.assert_allclose(scores.values[row, :8], by_hand(a_blend(), features[row, :, :8]), rtol=1e-4)
+    assert (scores.values[:, 8:] == -np.inf).all()
+
+
+def test_of_a_large_catalogue_the_best_candidates_are_scored(monkeypatch, artifact, make_block) -> None:
+    monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 7)
+    monkeypatch.setattr(rerank, "CANDIDATES", 3)
+    ranking = RankingSettings()
+    artifact = dataclasses.replace(artifact, blend=a_blend())
+    candidates = Candidates(artifact, Serving(artifact), ranking)
+    block, popular = make_block(*USERS), popular_of(artifact)
+    some = LearntBlend(candidates, artifact, ranking).score(block, popular).values
+    monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 8)
+    whole = LearntBlend(candidates, artifact, ranking).score(block, popular).values
+    assert (np.isfinite(some[:3]).sum(axis=1) == 3).all()
+    np.testing.assert_allclose(some[np.isfinite(some)][:9], whole[np.isfinite(some)][:9], rtol=1e-5)
+    # Bought bread, a rule to butter, a basket rule to jam.
+    assert set(np.flatnonzero(np.isfinite(some[0]))) == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"w1": None},
+        {"w1": np.zeros((6, 7), np.float32)},
+        {"w3": np.zeros((4,), np.float32)},
+        {"b2": np.full(4, np.nan, np.float32)},
+    ],
+)
+def test_a_blend_for_other_features_is_refused(artifact, change) -> None:
+    blend = {name: array for name, array in {**a_blend(), **change}.items() if array is not None}
+    artifact = dataclasses.replace(artifact, blend=blend)
+    candidates = Candidates(artifact, Serving(artifact), RankingSettings())
+    with pytest.raises(ArtifactError, match="train the model again"):
+        LearntBlend(candidates, artifact, RankingSettings())
+
+
+# --- the best
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 700),
+    size=st.integers(1, 100),
+    seed=st.integers(0, 10**6),
+    distinct=st.integers(1, 50),
+    left_out=st.floats(0, 1),
+)
+def test_the_best_are_those_of_a_stable_sort(n: int, size: int, seed: int, distinct: int, left_out: float) -> None:
+    draw = np.random.default_rng(seed)
+    width = (n // 128 + 1) * 128
+    scores = np.full((BLOCK, width), -np.inf, np.float32)
+    scores[:, :n] = draw.integers(-distinct, distinct + 1, (BLOCK, n)) * 0.25  # many ties, zeros, negatives
+    scores[:, :n][draw.random((BLOCK, n)) < left_out] = -np.inf
+    scores[:, :n][draw.random((BLOCK, n)) < 0.1] *= -1.0  # negative zeros
+    scores[scores == np.inf] = -np.inf
+    tokens, best = TopItems(n, width, size).pick(scores)
+    assert tokens.shape == best.shape == (BLOCK, min(size, n))
+    for row in range(BLOCK):
+        order = np.argsort(-scores[row, :n], kind="stable")
+        order = order[scores[row, order] > -np.inf][: min(size, n)]
+        assert tokens[row, : len(order)].tolist() == order.tolist()
+        assert (tokens[row, len(order) :] == n).all()
+        np.testing.assert_array_equal(best[row, : len(order)], scores[row, order])
+        assert (best[row, len(order) :] == -np.inf).all()
+
+
+def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stands() -> None:
+    artifact = untrained_artifact([f"i{k}" for k in range(700)], rules=20, dim=16, hidden=16)
+    candidates = Candidates(artifact, Serving(artifact), RankingSettings())
+    blend = LearntBlend(candidates, dataclasses.replace(artifact, blend=a_blend()), RankingSettings())
+    linear = LogLinear(candidates, RankingSettings())
+    index, popular = ItemIndex(artifact.item_ids), popular_of(artifact)
+    from model.ranking.block import Request
+    from state.interaction import Interaction
+    from state.interest import InterestState
+    from state.keys import key_of
+
+    draw = np.random.default_rng(0)
+    requests = []
+    for _ in range(40):
+        state = InterestState(vector=draw.standard_normal(artifact.state_size).astype(np.float32).tobytes())
+        for number in range(int(draw.integers(1, 30))):
+            item = key_of(f"i{draw.integers(0, 720)}")
+            event = Interaction(number + 1, 5, 10**12 + number, (item,), ("",), 8.0, number)
+            state.apply(event, StateSettings())
+        requests.append(Request(b"u", event, state))
+    for scorer in (linear, blend):
+        straight = scorer.score(Block(requests, index, StateSettings()), popular).values[:40].copy()
+        turned = scorer.score(Block(requests[::-1], index, StateSettings()), popular).values[:40]
+        assert straight.tobytes() == turned[::-1].tobytes()
+        alone = scorer.score(Block(requests[7:8], index, StateSettings()), popular).values[0]
+        assert alone.tobytes() == straight[7].tobytes()

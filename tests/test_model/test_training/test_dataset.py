@@ -1,0 +1,205 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import DatasetError
+from model.training.dataset import Dataset, dataset_from_arrays, load_dataset, parse_time_ms
+from state.weights import PURCHASE, SESSION_START
+
+JAN_MS = 1767225600000  # 2026-01-01T00:00:00Z
+EVENTS: list[dict[str, Any]] = [
+    {"user_id": "u2", "event_type": "view", "item_id": "b", "occurred_at": "2026-01-01T00:00:03Z"},
+    {"user_id": "u1", "event_type": "purchase", "item_id": "a", "occurred_at": "2026-01-01T00:00:02Z"},
+    {"user_id": "u1", "event_type": "click", "item_id": "c", "occurred_at": "2026-01-01T00:00:01Z"},
+]
+
+
+def write(path: Path, events: list[dict[str, Any]]) -> Path:
+    """The events in the form that the path's ending names."""
+    names = list(dict.fromkeys(name for event in events for name in event))
+    if path.suffix == ".csv":
+        rows = [",".join(names), *(",".join(str(event.get(name, "")) for name in names) for event in events)]
+        path.write_text("\n".join(rows) + "\n")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table({name: [event.get(name) for event in events] for name in names}), path)
+    else:
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return path
+
+
+def rows(data: Dataset) -> list[tuple[str, str, int]]:
+    items = [*data.item_ids, "START"]
+    return [
+        (data.user_ids[user], items[item], int(time_ms) - JAN_MS)
+        for user, item, time_ms in zip(data.user, data.item, data.time_ms, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_every_kind_of_file_gives_the_same(tmp_path: Path, ending: str) -> None:
+    data = load_dataset(write(tmp_path / f"log.{ending}", EVENTS))
+    # By user in the order of the file, each user's events by time.
+    assert rows(data) == [("u2", "b", 3000), ("u1", "c", 1000), ("u1", "a", 2000)]
+    assert data.type[2] == PURCHASE
+    assert data.source == f"log.{ending}"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_epoch_times_and_optional_columns(tmp_path: Path, ending: str) -> None:
+    event = {"event_type": "view", "item_id": "007", "occurred_at": JAN_MS, "anonymous_id": "x"}
+    data = load_dataset(write(tmp_path / f"log.{ending}", [event | {"category": "tea", "item_name": "Assam"}]))
+    assert rows(data) == [("x", "007", 0)]
+    assert (data.item_categories, data.item_names) == (["tea"], ["Assam"])
+
+
+def test_parquet_with_times_and_numbers_as_ids(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "user_id": pa.array([5]),
+            "item_id": pa.array(["a"]).dictionary_encode(),
+            "event_type": pa.array(["view"]).dictionary_encode(),
+            "occurred_at": pa.array([datetime(2026, 1, 1, 0, 0, 1)], pa.timestamp("us")),
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    assert rows(load_dataset(tmp_path / "log.parquet")) == [("5", "a", 1000)]
+
+
+def test_several_files_are_one_log(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{k}.jsonl", [event]) for k, event in enumerate(EVENTS)]
+    assert rows(load_dataset(files)) == rows(load_dataset(write(tmp_path / "all.jsonl", EVENTS)))
+
+
+def test_an_event_of_several_items(tmp_path: Path) -> None:
+    event = {"user_id": "u", "event_type": "purchase", "occurred_at": JAN_MS}
+    event["items"] = [{"item_id": "a", "category": "x"}, "b"]
+    data = load_dataset(write(tmp_path / "log.jsonl", [event]))
+    assert rows(data) == [("u", "a", 0), ("u", "b", 0)]
+    assert data.item_categories == ["x", ""]
+
+
+def test_what_says_nothing_for_an_item_is_no_row(tmp_path: Path) -> None:
+    silent = [EVENTS[0] | {"event_type": kind} for kind in ("impression", "hide", "dislike", "remove_from_cart")]
+    assert len(load_dataset(write(tmp_path / "log.jsonl", [*EVENTS, *silent]))) == 3
+
+
+def test_an_event_sent_twice_is_one_row(tmp_path: Path) -> None:
+    twice = [EVENTS[0] | {"event_id": "e1"}] * 2 + [EVENTS[1] | {"event_id": "e1"}]
+    assert len(load_dataset(write(tmp_path / "log.jsonl", twice))) == 2  # another user's e1 is another event
+
+
+def test_sessions_begin_at_starts_pauses_and_users(tmp_path: Path) -> None:
+    #  u:  a  b  .  .  START  a  .....(40 min)..... b      v: a
+    minutes = [("u", "a", 0), ("u", "b", 1), ("u", None, 5), ("u", "a", 5), ("u", "b", 45), ("v", "a", 45)]
+    events = [
+        {
+            "user_id": user,
+            "event_type": "view" if item else "session_start",
+            "occurred_at": JAN_MS + minute * 60_000,
+            **({"item_id": item} if item else {}),
+        }
+        for user, item, minute in minutes
+    ]
+    data = load_dataset(write(tmp_path / "log.jsonl", events))
+    assert data.session.tolist() == [0, 0, 1, 1, 2, 3]
+    assert data.item.tolist() == [0, 1, 2, 0, 1, 0]  # 2 = n: the start
+    assert data.type[2] == SESSION_START
+    assert data.is_item.tolist() == [True, True, False, True, True, True]
+
+
+def test_rare_items_are_left_out(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path / "log.jsonl", [*EVENTS, EVENTS[1]]), min_item_events=2)
+    assert data.item_ids == ["a"]
+    assert rows(data) == [("u1", "a", 2000), ("u1", "a", 2000)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"event_type": "stare"}, "row 2, column event_type: 'stare' is unknown; use one of impression, view"),
+        ({"user_id": ""}, "row 2, column user_id: neither user_id nor anonymous_id"),
+        ({"item_id": ""}, "row 2, column item_id: a purchase needs an item"),
+        ({"occurred_at": "yesterday"}, "row 2, column occurred_at: 'yesterday' is no time .* use ISO-8601"),
+        ({"occurred_at": 12}, "row 2, column occurred_at: '?12'? is no time .*not a time after 1973"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_a_bad_row_is_named(tmp_path: Path, ending: str, change: dict[str, Any], reason: str) -> None:
+    file = write(tmp_path / f"log.{ending}", [EVENTS[0], EVENTS[1] | change])
+    line = "row 3" if ending == "csv" else "row 2"  # the header is line 1
+    with pytest.raises(DatasetError, match=f"log.{ending}, {reason.replace('row 2', line)}"):
+        load_dataset(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("log.jsonl", b'{"user_id": "u"\n', "log.jsonl, line 1: .*mend or remove it"),
+        ("log.jsonl", b'{"user_id": "\xff"}\n', "log.jsonl, line 1"),
+        ("log.jsonl", b"[1]\n", "log.jsonl, line 1"),
+        ("log.jsonl", b"\n", "no item has 1 or more events"),
+        ("log.csv", b"", "has no column event_type .it has: none"),
+        ("log.csv", b"user,item\n1,2\n", "has no column event_type .it has: user, item.; rename"),
+        ("log.csv", b"event_type,occurred_at,user_id,item_id\nview,2026\n", "line 2: 2 cells, the header has 4"),
+        ("log.csv", b"event_type,occurred_at,user_id,item_id\n,2026-01-01,u,a\n", "row 2, column event_type: is empty"),
+        ("log.csv", b"event_type,occurred_at,user_id,item_id\n\xff,,,\n", "save the file as CSV in UTF-8"),
+        ("log.parquet", b"PAR1 not really", "is no Parquet file"),
+        ("log.xlsx", b"", "unknown kind of file; give one that ends in .jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=reason):
+        load_dataset(tmp_path / name)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no such file; correct the path"):
+        load_dataset(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        JAN_MS,
+        str(JAN_MS),
+        JAN_MS / 1000,
+        JAN_MS * 1000,
+        JAN_MS * 1_000_000,
+        "2026-01-01",
+        "2026-01-01T00:00:00",
+        "2026-01-01T01:00:00+01:00",
+    ],
+)
+def test_times(value: float | str) -> None:
+    assert parse_time_ms(value) == JAN_MS == datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000
+
+
+def test_starts_are_put_in_where_sessions_are_given() -> None:
+    data = dataset_from_arrays(
+        user=np.array([0, 0, 0], np.int32),
+        item=np.array([0, 1, 0], np.int32),
+        type=np.full(3, PURCHASE, np.uint8),
+        time_ms=np.array([5, 5, 9]),
+        new_session=np.array([True, False, True]),
+        user_ids=["u"],
+        item_ids=["a", "b"],
+    )
+    assert data.item.tolist() == [2, 0, 1, 2, 0]
+    assert data.time_ms.tolist() == [5, 5, 5, 9, 9]
+    assert data.session.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_a_part_keeps_the_catalogue_and_has_its_own_fingerprint(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path / "log.jsonl", EVENTS))
+    part = data.select(data.time_ms < JAN_MS + 2500)
+    assert (len(part), part.items) == (2, 3)
+    whole, less = data.fingerprint(), part.fingerprint()
+    assert (whole["events"], whole["users"], less["events"], less["users"]) == (3, 2, 2, 1)
+    assert whole["sha256"] != less["sha256"] == data.select(data.time_ms < JAN_MS + 2500).fingerprint()["sha256"]

@@ -1,0 +1,97 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from state.codec import VERSION, decode_state, encode_state
+from state.errors import StateCorruptError
+from state.interaction import Interaction
+from state.interest import InterestState
+from state.settings import StateSettings
+
+SETTINGS = StateSettings(recent_items=6, max_counted_items=4, max_categories=3, event_id_ring=3)
+
+events = st.lists(
+    st.builds(
+        Interaction,
+        event=st.integers(1, 50),
+        type=st.integers(0, 10),
+        time_ms=st.integers(0, 2**45),
+        items=st.tuples(st.integers(1, 2**63 - 1)),
+        categories=st.tuples(st.text(max_size=8)),
+        weight=st.floats(-10, 10),
+        offset=st.integers(0, 2**50),
+    ),
+    max_size=20,
+)
+
+
+def a_state() -> InterestState:
+    state = InterestState(vector=bytes(16), vector_model=5)
+    for number in range(1, 9):
+        state.apply(Interaction(number, 1, 10**12 + number, (number,), (f"c{number}",), 1.0, number), SETTINGS)
+    return state
+
+
+@given(events, st.binary(max_size=64).map(lambda b: b[: len(b) // 4 * 4]), st.integers(0, 2**32 - 1))
+def test_a_state_comes_back_as_it_was(log: list[Interaction], vector: bytes, model: int) -> None:
+    state = InterestState(vector=vector, vector_model=model)
+    for one in log:
+        state.apply(one, SETTINGS)
+    again = decode_state(encode_state(state))
+    assert again == state
+    assert encode_state(again) == encode_state(state)
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda b: bytes([VERSION]) + b))
+def test_random_bytes_are_refused_and_nothing_else_happens(data: bytes) -> None:
+    with pytest.raises(StateCorruptError, match="delete its data folder"):
+        decode_state(data)
+
+
+@given(st.data())
+def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
+    good = bytearray(encode_state(a_state()))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(1, len(good) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        state = decode_state(bytes(good))
+    except StateCorruptError:
+        return
+    # What was let through can be used like any state.
+    state.apply(Interaction(99, 5, 10**12, (1, 77), ("c1", "new"), 2.0, 1), SETTINGS)
+    state.recent_items()
+    state.session_items()
+    state.counted_items(SETTINGS)
+    state.category_interest(SETTINGS)
+    assert decode_state(encode_state(state)) is not None
+
+
+def test_another_version_is_refused_by_name() -> None:
+    with pytest.raises(StateCorruptError, match="found version 9"):
+        decode_state(bytes([9]) + encode_state(a_state())[1:])
+    with pytest.raises(StateCorruptError, match="found nothing"):
+        decode_state(b"")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ids", b"123"),
+        ("recent", b"1"),
+        ("session_length", 50),
+        ("count_keys", b"12345678"),
+        ("count_values", b"1"),
+        ("category_names", b"\nx\n"),
+        ("category_names", b""),
+        ("category_amounts", b"1234"),
+        ("vector", b"123"),
+        ("events_applied", -1),
+        ("last_time_ms", 2**60),
+        ("vector_model", -4),
+    ],
+)
+def test_lists_that_do_not_fit_each_other_are_refused(field: str, value: object) -> None:
+    damaged = msgspec.structs.replace(a_state(), **{field: value})
+    with pytest.raises(StateCorruptError):
+        decode_state(encode_state(damaged))

@@ -1,0 +1,300 @@
+import copy
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state.codec import encode_state
+from state.interaction import Interaction
+from state.interest import Applied, InterestState, category_name
+from state.keys import key_of
+from state.settings import StateSettings
+from state.weights import EVENT_TYPES, TYPE_CODES
+
+DAY_MS = 86_400_000
+START_MS = 1_700_000_000_000
+SMALL = StateSettings(recent_items=5, max_counted_items=4, max_categories=3, event_id_ring=4, count_half_life_s=86_400)
+
+_number = iter(range(1, 10**9))
+
+
+def event(
+    *items: str,
+    type: str = "view",
+    at_ms: int = START_MS,
+    weight: float = 1.0,
+    category: str = "",
+    id: int | None = None,
+    offset: int = 0,
+) -> Interaction:
+    return Interaction(
+        event=id if id is not None else next(_number),
+        type=TYPE_CODES[type],
+        time_ms=at_ms,
+        items=tuple(key_of(item) for item in items),
+        categories=(category,) * len(items),
+        weight=0.0 if type == "session_start" else weight,
+        offset=offset,
+    )
+
+
+def apply(state: InterestState, *events: Interaction, s: StateSettings = SMALL) -> InterestState:
+    for one in events:
+        state.apply(one, s)
+    return state
+
+
+def counts(state: InterestState, s: StateSettings = SMALL) -> dict[int, float]:
+    return {item.key: item.count for item in state.counted_items(s)}
+
+
+interactions = st.builds(
+    Interaction,
+    event=st.integers(1, 40),
+    type=st.integers(0, len(EVENT_TYPES) - 1),
+    time_ms=st.one_of(
+        st.integers(START_MS, START_MS + 90 * DAY_MS),
+        st.sampled_from([0, -5, 2**52, START_MS * 1000]),
+    ),
+    items=st.lists(st.integers(1, 2**63 - 1) | st.integers(1, 9), max_size=7).map(tuple),
+    categories=st.just(()),
+    weight=st.sampled_from([0.0, 1.0, 8.0, -4.0, 1e30, math.nan, math.inf]),
+    offset=st.integers(0, 2**40),
+).flatmap(
+    lambda i: st.lists(st.text(max_size=60), min_size=len(i.items), max_size=len(i.items)).map(
+        lambda names: Interaction(i.event, i.type, i.time_ms, i.items, tuple(names), i.weight, i.offset)
+    )
+)
+
+
+# --- duplicates
+
+
+def test_an_event_sent_twice_is_applied_once() -> None:
+    state = InterestState()
+    once = event("a", id=7)
+    assert state.apply(once, SMALL) is True
+    before = copy.copy(state)
+    assert state.apply(once, SMALL) is False
+    assert state == before
+    assert state.events_applied == 1
+
+
+@given(st.lists(interactions, max_size=30), interactions)
+def test_applying_twice_is_applying_once(events: list[Interaction], last: Interaction) -> None:
+    state = apply(InterestState(), *events)
+    state.apply(last, SMALL)
+    before = encode_state(state)
+    assert state.apply(last, SMALL) is False
+    assert encode_state(state) == before
+
+
+def test_the_ring_remembers_the_last_ids_only() -> None:
+    state = apply(InterestState(), *(event("a", id=number) for number in range(1, 6)))
+    assert [state.advance(event("a", id=number), SMALL) for number in (5, 4, 3, 2)] == [Applied.DUPLICATE] * 4
+    assert state.advance(event("a", id=1), SMALL) is Applied.APPLIED
+
+
+def test_an_id_that_stands_across_two_others_is_no_duplicate() -> None:
+    first = int.from_bytes(bytes(range(8)), "little")
+    second = int.from_bytes(bytes(range(8, 16)), "little")
+    across = int.from_bytes(bytes(range(4, 12)), "little")
+    state = apply(InterestState(), event("a", id=first), event("a", id=second))
+    assert state.apply(event("a", id=across), SMALL) is True
+    # And where it stands across and also in its own place, it is found.
+    assert state.apply(event("a", id=across), SMALL) is False
+
+
+# --- what is counted
+
+
+def test_counters_and_times_follow_the_events() -> None:
+    state = apply(
+        InterestState(),
+        event("a", "b", at_ms=START_MS, offset=3),
+        event("a", at_ms=START_MS - 5000, offset=9),
+    )
+    assert state.events_applied == 2  # events, not items
+    assert state.last_offset == 9
+    assert state.last_time_ms == START_MS  # the newest, not the last to arrive
+    assert [item.key for item in state.recent_items()] == [key_of("a"), key_of("b"), key_of("a")]
+
+
+def test_counts_halve_in_a_half_life() -> None:
+    state = apply(InterestState(), event("a", weight=4.0), event("b", at_ms=START_MS + DAY_MS))
+    assert counts(state) == pytest.approx({key_of("a"): 2.0, key_of("b"): 1.0})
+
+
+def test_an_event_that_comes_late_is_worth_its_age_and_never_more() -> None:
+    """
+    arrives      1st          2nd
+    time     b <- a day -> a
+    """
+    late = apply(InterestState(), event("a", at_ms=START_MS + DAY_MS), event("b", at_ms=START_MS))
+    punctual = apply(InterestState(), event("b", at_ms=START_MS), event("a", at_ms=START_MS + DAY_MS))
+    assert counts(late) == pytest.approx(counts(punctual))
+    assert counts(late)[key_of("b")] == pytest.approx(0.5)
+
+
+@given(st.permutations(range(8)))
+def test_counts_and_categories_do_not_depend_on_the_order_of_arrival(order: list[int]) -> None:
+    settings = StateSettings()
+    events = [
+        event(f"i{number % 3}", at_ms=START_MS + number * DAY_MS * 9, category=f"c{number % 2}", weight=1.0 + number)
+        for number in range(8)
+    ]
+    straight = apply(InterestState(), *events, s=settings)
+    mixed = apply(InterestState(), *(events[number] for number in order), s=settings)
+    assert counts(mixed, settings) == pytest.approx(counts(straight, settings), rel=1e-5)
+    assert dict(mixed.category_interest(settings)) == pytest.approx(
+        dict(straight.category_interest(settings)), rel=1e-5
+    )
+
+
+def test_years_of_silence_neither_overflow_nor_revive() -> None:
+    state = apply(
+        InterestState(),
+        event("a", at_ms=0, weight=1e6, category="x"),
+        event("b", at_ms=START_MS, category="y"),
+        event("c", at_ms=START_MS + DAY_MS, category="y"),
+    )
+    found = counts(state)
+    assert found[key_of("a")] == 0.0
+    assert found[key_of("b")] == pytest.approx(0.5)
+    assert dict(state.category_interest(SMALL)).keys() == {"y"}
+
+
+def test_an_event_of_weight_zero_is_counted_but_leaves_no_item() -> None:
+    state = apply(InterestState(), event("a", type="impression", weight=0.0, category="x"))
+    assert state.events_applied == 1
+    assert state.recent_items() == []
+    assert counts(state) == {}
+    assert state.category_interest(SMALL) == []
+
+
+def test_the_smallest_count_makes_room() -> None:
+    weights = {"a": 5.0, "b": 1.0, "c": -9.0, "d": 3.0}
+    state = apply(InterestState(), *(event(item, weight=weight) for item, weight in weights.items()))
+    apply(state, event("e", weight=2.0))
+    # b was nearest to nothing: a strong dislike is kept.
+    assert set(counts(state)) == {key_of(item) for item in "acde"}
+
+
+def test_a_lowered_setting_makes_the_table_shrink() -> None:
+    state = apply(InterestState(), *(event(item, weight=w) for item, w in zip("abcd", (1, 2, 3, 4), strict=True)))
+    apply(state, event("e", weight=5.0), s=StateSettings(max_counted_items=2))
+    assert set(counts(state)) == {key_of("d"), key_of("e")}
+
+
+def test_the_strongest_event_on_an_item_is_remembered() -> None:
+    state = apply(InterestState(), event("a"), event("a", type="purchase"), event("a", type="click"))
+    (item,) = state.counted_items(SMALL)
+    assert EVENT_TYPES[item.type] == "purchase"
+
+
+# --- categories
+
+
+def test_categories_are_ordered_by_decayed_interest() -> None:
+    settings = StateSettings(category_half_life_s=86_400)
+    state = apply(
+        InterestState(),
+        event("a", category="old", weight=3.0),
+        event("b", category="new", at_ms=START_MS + 2 * DAY_MS),
+        event("c", category="hated", at_ms=START_MS + 2 * DAY_MS, weight=-1.0, type="dislike"),
+        s=settings,
+    )
+    assert state.category_interest(settings) == [("new", pytest.approx(1.0)), ("old", pytest.approx(0.75))]
+
+
+def test_the_least_category_makes_room() -> None:
+    state = apply(
+        InterestState(), *(event("i", category=c, weight=w) for c, w in zip("wxyz", (4, 1, 3, 2), strict=True))
+    )
+    assert [name for name, _ in state.category_interest(SMALL)] == ["w", "y", "z"]
+
+
+def test_a_category_that_is_part_of_another_is_not_taken_for_it() -> None:
+    state = apply(InterestState(), event("a", category="shoes for men"), event("b", category="shoes"))
+    assert {name for name, _ in state.category_interest(SMALL)} == {"shoes for men", "shoes"}
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept"),
+    [("a\nb", "a b"), ("x" * 50, "x" * 40), ("ä" * 30, "ä" * 20), ("a" + "ä" * 30, "a" + "ä" * 19), ("\ud800", "?")],
+)
+def test_a_category_is_kept_cut_and_on_one_line(given_name: str, kept: str) -> None:
+    assert category_name(given_name) == kept
+    state = apply(InterestState(), event("a", category=given_name))
+    assert state.category_interest(SMALL) == [(kept, 1.0)]
+
+
+# --- sessions
+
+
+def test_a_session_start_empties_the_session() -> None:
+    state = apply(InterestState(), event("a"), event(type="session_start", at_ms=START_MS + 1), event("b"))
+    assert state.session_items() == [key_of("b")]
+    assert state.session_start_ms == START_MS + 1
+    assert [item.key for item in state.recent_items()] == [key_of("a"), key_of("b")]
+
+
+def test_a_pause_begins_a_session() -> None:
+    """
+    a . 30 min . b . 30 min 1 ms . c
+    |--- session ---|             |--- session
+    """
+    gap_ms = 1_800_000
+    state = apply(InterestState(), event("a"), event("b", at_ms=START_MS + gap_ms))
+    assert state.session_items() == [key_of("a"), key_of("b")]
+    apply(state, event("c", at_ms=START_MS + 2 * gap_ms + 1))
+    assert state.session_items() == [key_of("c")]
+
+
+def test_late_events_end_no_session() -> None:
+    state = apply(
+        InterestState(),
+        event("a"),
+        event("b", at_ms=START_MS - DAY_MS),
+        event(type="session_start", at_ms=START_MS - DAY_MS),
+    )
+    assert state.session_items() == [key_of("a"), key_of("b")]
+    assert state.session_start_ms == START_MS
+
+
+def test_only_a_session_start_is_told_as_the_beginning_of_a_session() -> None:
+    state = InterestState()
+    assert state.advance(event("a"), SMALL) is Applied.APPLIED
+    assert state.advance(event(type="session_start"), SMALL) is Applied.BEGAN
+    assert state.advance(event("b", at_ms=START_MS + DAY_MS), SMALL) is Applied.APPLIED
+
+
+# --- bounds
+
+
+@settings(max_examples=150)
+@given(st.lists(interactions, max_size=40))
+def test_a_state_is_bounded_and_readable_whatever_comes(events: list[Interaction]) -> None:
+    state = InterestState(vector=bytes(64))
+    for one in events:
+        state.apply(one, SMALL)
+        assert len(encode_state(state)) <= SMALL.max_state_bytes(64)
+    assert state.events_applied <= len(events)
+    assert len(state.recent_items()) <= SMALL.recent_items
+    assert all(math.isfinite(item.count) for item in state.counted_items(SMALL))
+    assert all(math.isfinite(weight) for _, weight in state.category_interest(SMALL))
+
+
+def test_a_full_state_stays_within_its_bound() -> None:
+    settings = StateSettings()
+    draw = random.Random(1)
+    state = InterestState(vector=bytes(1024), vector_model=2**32 - 1)
+    for number in range(500):
+        one = event(
+            f"i{draw.random()}", at_ms=START_MS + number * 1000, category=f"{draw.random():.18f}" * 3, offset=2**40
+        )
+        state.apply(one, settings)
+    size = len(encode_state(state))
+    assert settings.max_state_bytes(1024) - 200 < size <= settings.max_state_bytes(1024)

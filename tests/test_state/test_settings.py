@@ -1,0 +1,23 @@
+import pytest
+
+from state.errors import StateError
+from state.settings import StateSettings
+
+
+@pytest.mark.parametrize("name", StateSettings.__struct_fields__)
+def test_a_value_that_cannot_work_is_refused_by_name(name: str) -> None:
+    with pytest.raises(StateError, match=rf"state\.{name} is 0; set it to"):
+        StateSettings(**{name: 0})
+
+
+def test_a_state_of_megabytes_is_refused() -> None:
+    with pytest.raises(StateError, match="megabytes"):
+        StateSettings(max_counted_items=10**6)
+
+
+def test_the_bound_grows_with_every_list() -> None:
+    small = StateSettings().max_state_bytes(1024)
+    assert small < 4096
+    assert StateSettings().max_state_bytes(2048) == small + 1024
+    for name in ("recent_items", "max_counted_items", "max_categories", "event_id_ring"):
+        assert StateSettings(**{name: 100}).max_state_bytes(1024) > small
