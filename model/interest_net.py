@@ -36,7 +36,7 @@ class NetSettings:
     """h. Channels of memory per block, each with its own time constant. With the output a user's state is
     2 x 96 + 64 floats: 1 KiB. 128 channels were no better on the demo's data."""
     blocks: int = 2
-    """L. One block sees items only; the second sees what the first remembers. A third brought nothing."""
+    """L. The first sees items only, the second what the first remembers."""
     dropout: float = 0.0
     """Share of activations dropped in training. In a budget of minutes none is best: the order inside baskets,
     drawn anew each epoch, already keeps the network from learning by heart."""

@@ -82,8 +82,8 @@ class Serving:
             stepped.extend([packed[at : at + size] for at in range(0, used * size, size)])
         return stepped
 
-    def score(self, vectors: Sequence[bytes], bias: F32, out: F32) -> None:
-        """Scores of all items for at most BLOCK users into `out` f32[BLOCK, N]: query @ item_matrix.T + bias.
+    def score(self, vectors: Sequence[bytes], bias: F32, out: F32, weight: float = 1.0) -> None:
+        """Scores of all items for at most BLOCK users into `out` f32[BLOCK, N]: weight * query @ item_matrix.T + bias.
 
         bias: f32[N], -inf from column n on. Rows of `out` beyond the users' are finite or -inf, but mean nothing.
         """
@@ -93,7 +93,8 @@ class Serving:
             for start in range(0, len(vectors), self.rows):
                 self._fill(vectors[start : start + self.rows])
                 query = self._network.query(self._state)  # rows D
-                torch.addmm(bias_tensor, query, self._matrix, out=out_tensor[start : start + self.rows])
+                rows = out_tensor[start : start + self.rows]
+                torch.addmm(bias_tensor, query, self._matrix, alpha=weight, out=rows)
 
     def _fill(self, vectors: Sequence[bytes]) -> int:
         used = len(vectors)

@@ -33,11 +33,10 @@ class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             value = getattr(self, name)
             if value < 1:
                 raise StateError(f"state.{name} is {value}; set it to 1 or more")
-        if self.recent_items > 10_000 or self.max_counted_items > 100_000 or self.event_id_ring > 100_000:
-            raise StateError(
-                "state.recent_items, max_counted_items or event_id_ring is so large that a state would take "
-                "megabytes; set them to some tens or hundreds"
-            )
+        bounds = {"recent_items": 1000, "max_counted_items": 10_000, "max_categories": 1000, "event_id_ring": 10_000}
+        for name, most in bounds.items():
+            if getattr(self, name) > most:
+                raise StateError(f"state.{name} is {getattr(self, name)}; set it to {most} or less, states are small")
 
     def max_state_bytes(self, vector_bytes: int) -> int:
         """The largest an encoded state can be, for a network state of `vector_bytes` bytes."""

@@ -90,9 +90,9 @@ class Candidates:
         """f32[N]: the network's bias, -inf from column n on."""
         self.item_bias[: self.n] = artifact.item_bias
 
-    def network(self, block: Block, bias: F32, out: F32) -> None:
-        """The network's scores of all items plus `bias` f32[N], into out f32[B, N]."""
-        self._serving.score([request.state.vector for request in block.requests], bias, out)
+    def network(self, block: Block, bias: F32, out: F32, weight: float = 1.0) -> None:
+        """weight * how well each item matches the network's query, plus `bias` f32[N], into out f32[B, N]."""
+        self._serving.score([request.state.vector for request in block.requests], bias, out, weight)
 
     def rules(self, block: Block) -> Fired | None:
         """Sequence rules of the user's last items, older ones weighing less. None: the model has none."""

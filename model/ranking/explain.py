@@ -133,10 +133,14 @@ class Explainer:
         size = 4 * s.max_categories
         packed = [request.state.category_amounts[:size].ljust(size, b"\0") for request in block.requests]
         amounts = np.frombuffer(b"".join(packed), "<f4").reshape(block.rows, s.max_categories)
-        positive = np.maximum(amounts, np.float32(0.0)).astype(np.float64)
-        order = np.argsort(-positive, axis=1, kind="stable")[:, :INTERESTS]
-        whole = positive.sum(axis=1, keepdims=True)
-        best = np.take_along_axis(positive, order, axis=1)
+        positive = np.maximum(amounts, np.float32(0.0)) + np.float32(0.0)  # no negative zero
+        # The largest first, equal ones by column, as one integer sort: bits of floats from 0 up are in order.
+        columns = s.max_categories
+        sortable = (positive.view(np.int32).astype(np.int64) << 16) + np.arange(columns, 0, -1)
+        sortable.sort(axis=1)
+        order = columns - (sortable[:, : -INTERESTS - 1 : -1] & 0xFFFF)
+        whole = positive.astype(np.float64).sum(axis=1, keepdims=True)
+        best = np.take_along_axis(positive, order, axis=1).astype(np.float64)
         shares = best / np.where(whole > 0.0, whole, 1.0)
         age_s = [request.state.category_ref_s - request.state.last_time_ms / 1000 for request in block.requests]
         shrink = np.exp2(np.array(age_s) / s.category_half_life_s)[:, None]

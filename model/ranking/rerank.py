@@ -61,9 +61,10 @@ class LogLinear:
             self._popular = popular
             n = self._candidates.n
             share = popular.share * np.float32(n) + np.float32(0.01)
-            self._bias = self._candidates.item_bias * np.float32(s.network_weight)
+            self._bias = self._candidates.item_bias.copy()
+            self._bias[:n] *= np.float32(s.network_weight)
             self._bias[:n] += np.float32(s.popularity_weight) * np.log(share)
-        self._candidates.network(block, self._bias, scores)
+        self._candidates.network(block, self._bias, scores, s.network_weight)
         flat = scores.reshape(-1)
         rules = self._candidates.rules(block) if s.rules_weight else None
         basket = self._candidates.basket(block) if s.basket_weight else None

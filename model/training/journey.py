@@ -23,6 +23,7 @@ import argparse
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,7 +211,10 @@ def train_journey(
 
 
 def evaluate_journey(
-    artifact: Artifact, journey: Journey, every: int = STREAM_EVERY, progress: Any = None
+    artifact: Artifact,
+    journey: Journey,
+    every: int = STREAM_EVERY,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """The parts of the model and the simple lists on the stream: test, then learn, at 20.
 
@@ -220,7 +224,7 @@ def evaluate_journey(
     items = journey.data.items
     scorers: dict[str, Scorer] = {
         "popularity_7d": DecayedPopularity(items, 7 * _DAY_S),
-        "personal_counts": PersonalCounts(items, 60 * _DAY_S, 7 * _DAY_S),
+        "personal_counts": PersonalCounts(items, 120 * _DAY_S, 7 * _DAY_S),
         "rules": RulesAlone(artifact),
         "network": NetworkAlone(artifact),
     }

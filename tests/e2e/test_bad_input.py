@@ -60,9 +60,7 @@ def test_none_stops_the_worker_and_each_is_a_dead_letter(kafka: str, tmp_path: P
     )
     refused: list[Any] = []
     for value, key, headers in BAD.values():
-        producer.produce(
-            topics.events, value, key, headers=headers, on_delivery=lambda error, _: refused.append(error)
-        )
+        producer.produce(topics.events, value, key, headers=headers, on_delivery=lambda error, _: refused.append(error))
     producer.produce(topics.events, _event(event_id="stray", user_id="cat"), b"another user's key")
     producer.produce(topics.events, _event(event_id="last", user_id="bob"), b"bob", headers=[("x", b"\xff")])
     assert producer.flush(30) == 0

@@ -10,9 +10,10 @@ def test_a_value_that_cannot_work_is_refused_by_name(name: str) -> None:
         StateSettings(**{name: 0})
 
 
-def test_a_state_of_megabytes_is_refused() -> None:
-    with pytest.raises(StateError, match="megabytes"):
-        StateSettings(max_counted_items=10**6)
+@pytest.mark.parametrize("name", ["recent_items", "max_counted_items", "max_categories", "event_id_ring"])
+def test_a_state_of_megabytes_is_refused(name: str) -> None:
+    with pytest.raises(StateError, match=rf"state\.{name} is 1000000; set it to"):
+        StateSettings(**{name: 10**6})
 
 
 def test_the_bound_grows_with_every_list() -> None:

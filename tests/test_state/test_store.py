@@ -121,5 +121,3 @@ def test_a_damaged_store_is_refused_with_what_to_do(tmp_path: Path) -> None:
         manifest.write_bytes(b"nothing of the kind")
     with pytest.raises(StoreError, match="rebuilt from the changelog"):
         RocksStore(tmp_path / "p0.db")
-
-

@@ -44,7 +44,9 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
         item_matrix=draw.standard_normal((8, artifact.dim)).astype(np.float32),
         item_bias=draw.standard_normal(8).astype(np.float32),
     )
-    ranking = RankingSettings(exclude="none", basket_weight=0.4, rules_age_decay=0.5, popularity_weight=0.3)
+    ranking = RankingSettings(
+        exclude="none", network_weight=0.7, basket_weight=0.4, rules_age_decay=0.5, popularity_weight=0.3
+    )
     serving = Serving(artifact)
     candidates = Candidates(artifact, serving, ranking)
     block = make_block(*USERS)
@@ -62,8 +64,7 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
     counts[0, :2] = [1.0, 8.0]
     counts[2, 4] = 1.0
     expected = (
-        network
-        - np.log(np.exp(network).sum(axis=1, keepdims=True))
+        0.7 * (network - np.log(np.exp(network).sum(axis=1, keepdims=True)))
         + np.log(rules + EPSILON)
         + 0.4 * np.log(basket + EPSILON)
         + np.log1p(counts)
@@ -73,6 +74,14 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
     difference = got - expected
     np.testing.assert_allclose(difference - difference.mean(axis=1, keepdims=True), 0.0, atol=2e-3)
     assert (scores.values[:, 8:] == -np.inf).all()
+
+
+def test_without_the_network_the_rest_decides(artifact, make_block) -> None:
+    ranking = RankingSettings(network_weight=0.0)
+    candidates = Candidates(artifact, Serving(artifact), ranking)
+    scores = LogLinear(candidates, ranking).score(make_block([]), popular_of(artifact)).values[0]
+    assert np.argsort(-scores[:8], kind="stable").tolist() == list(range(8))  # by popularity
+    assert (scores[8:] == -np.inf).all()
 
 
 def test_a_weight_of_zero_saves_the_rules(artifact, make_block) -> None:

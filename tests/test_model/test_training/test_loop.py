@@ -51,6 +51,13 @@ def test_targets_of_single_events_are_the_next() -> None:
     assert find_targets(data).end.tolist() == [2, 3, 3, 5, 5]
 
 
+def test_groups_beyond_any_basket_are_cut() -> None:
+    data = dataset([0] * 600, [0] * 600, [1] * 600, 1, None)
+    targets = find_targets(data)
+    assert np.unique(targets.begin).tolist() == [0, 256, 512]
+    assert targets.end[[0, 254, 255, 256, 598]].tolist() == [256, 256, 512, 512, 600]
+
+
 def test_windows_cut_long_histories() -> None:
     data = dataset([0] * 5 + [1] * 2, [0] * 7, [*range(5), 0, 1], 1, None)
     assert windows(data, 3).tolist() == [[0, 3], [3, 5], [5, 7]]
