@@ -26,6 +26,8 @@ SEQUENCE_WINDOW = 10
 """Items before y that count as its cause; at 1/gap an eleventh would add less than a tenth of the first."""
 BASKET_WINDOW = 60
 """Largest distance of two items of a session: bounds the work on a bot's session of thousands of items."""
+_MERGE_PAIRS = 4_000_000
+"""Pairs held back before they are merged: 64 MB."""
 ROWS_KEPT = 50
 """Rules kept per item: a list of 20 draws on the last ten items, and the tail of a row says little."""
 FROM_EXPONENT = 0.5
@@ -40,6 +42,8 @@ class Transitions:
         self.occurrences: F64 = np.zeros(items)  # n
         self._keys: I64 = np.empty(0, np.int64)  # x * n + y, ascending
         self._counts: F64 = np.empty(0)
+        self._added: list[tuple[I64, F64]] = []  # keys and amounts not merged yet
+        self._waiting = 0
 
     def occur(self, item: I32) -> None:
         """Count occurrences. item: i32[k]."""
@@ -53,23 +57,37 @@ class Transitions:
         apart = before != after
         keys = before[apart].astype(np.int64) * self.items + after[apart]
         amounts = np.broadcast_to(np.asarray(amount, np.float64), before.shape)[apart]
-        keys, inverse = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        counts = np.bincount(inverse, weights=np.concatenate([self._counts, amounts]), minlength=len(keys))
-        self._counts = counts.astype(np.float64)
+        self._added.append((keys, amounts))
+        self._waiting += len(keys)
+        if self._waiting > _MERGE_PAIRS:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Bring what was added into the sorted counts: a sort of all, so not for every few pairs."""
+        if not self._added:
+            return
+        added_keys, added_amounts = zip(*self._added, strict=True)
+        keys, inverse = np.unique(np.concatenate([self._keys, *added_keys]), return_inverse=True)
+        amounts = np.concatenate([self._counts, *added_amounts])
         self._keys = keys
+        self._counts = np.bincount(inverse, weights=amounts, minlength=len(keys)).astype(np.float64)
+        self._added, self._waiting = [], 0
 
     def count(self, before: int, after: int) -> float:
         """The count of one pair."""
+        self._merge()
         key = before * self.items + after
         at = int(np.searchsorted(self._keys, key))
         return float(self._counts[at]) if at < len(self._keys) and self._keys[at] == key else 0.0
 
     def pairs(self) -> tuple[I64, I64, F64]:
         """All counts: before i64[k], after i64[k], count f64[k]."""
+        self._merge()
         return self._keys // self.items, self._keys % self.items, self._counts
 
     def top(self, rows: int = ROWS_KEPT) -> tuple[I32, F32]:
         """The best `rows` rules of every item: to i32[n, rows] (-1 padded), weight f32[n, rows] (0 padded)."""
+        self._merge()
         x, y = np.divmod(self._keys, self.items)
         popularity = np.maximum(self.occurrences, 1.0)
         weight = self._counts / (popularity[x] ** FROM_EXPONENT * popularity[y] ** TO_EXPONENT)

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from state.keys import key_of
 from stream.contract.event import EventDecoder
 from stream.contract.recommendation import Recommendation, decode_recommendation
+from stream.engine.asking import watermarks
 from stream.errors import EventError, RefusedError, StreamError
 from stream.settings import Settings
 
@@ -140,7 +141,7 @@ def _read_all(consumer: Consumer, topic: str, tell: Callable[[int, int], None]) 
     starts: list[TopicPartition] = []
     remaining = 0
     for number in found.partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ASK_S)
+        low, high = watermarks(consumer, topic, number)
         if high > low:
             starts.append(TopicPartition(topic, number, low))
             remaining += high - low

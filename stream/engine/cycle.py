@@ -29,6 +29,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from state.store import Store
+from stream.engine.asking import patiently, watermarks
 from stream.engine.chunk import Chunk
 from stream.engine.ledger import Ledger, Verdict
 from stream.engine.options import EngineOptions
@@ -181,7 +182,7 @@ class Cycle:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         fresh: list[Partition] = []
         # read_committed asks for *stable* offsets: this waits until the last owner's transaction has ended.
-        for position in consumer.committed(assigned, _ASK_S) if assigned else []:
+        for position in patiently(lambda: consumer.committed(assigned, _ASK_S)) if assigned else []:
             if position.error is not None:
                 raise KafkaException(position.error)
             expected = self._first_offset(consumer, position)
@@ -201,7 +202,7 @@ class Cycle:
 
     def _first_offset(self, consumer: Consumer, position: TopicPartition) -> int:
         """Where to begin: the group's committed offset, or what `auto_offset_reset` says where that is none."""
-        low, high = consumer.get_watermark_offsets(TopicPartition(position.topic, position.partition), timeout=_ASK_S)
+        low, high = watermarks(consumer, position.topic, position.partition)
         committed = int(position.offset)
         if 0 <= committed <= high:
             return committed

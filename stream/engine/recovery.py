@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from stream.engine.asking import watermarks
 from stream.errors import EngineError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FETCH_RECORDS = 5_000  # one RocksDB batch: large enough that the call costs nothing, about 8 MB of states
-_ASK_S = 20.0
 _SILENCE_S = 60.0  # no record and no end for so long: a broker is gone, or a transaction never ends
 
 
@@ -79,9 +79,7 @@ def _ends(partitions: Sequence[Partition], base: dict[str, Any]) -> dict[tuple[s
     dirty = Consumer({**base, "isolation.level": "read_uncommitted"})
     try:
         for partition in partitions:
-            low, high = dirty.get_watermark_offsets(
-                TopicPartition(partition.changelog, partition.number), timeout=_ASK_S
-            )
+            low, high = watermarks(dirty, partition.changelog, partition.number)
             if partition.store.position > high:
                 logger.warning(
                     "changelog %s[%d] ends at %d, before the local store's position %d: it was made anew; "
