@@ -7,6 +7,7 @@ import fcntl
 import gc
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,18 +31,32 @@ def prepare_worker(settings: Settings) -> Iterator[Cluster]:
         The cluster: its topics with their partition counts, and whether it is librdkafka's own broker.
 
     Raises:
-        RefusedError: broker, topics, model setting or data folder; the text says what to do.
+        RefusedError: broker, topics, model setting, web port or data folder; the text says what to do.
     """
     if not settings.model.path:
         raise RefusedError(
             "no model is given. Train one (driftline train DATA --out DIR) and name its folder with --model, "
             "DRIFTLINE_MODEL_PATH or [model] path in the settings file."
         )
+    if settings.worker.web_port:
+        _check_port(settings.worker.web_host, settings.worker.web_port)
     cluster = check_topics(settings)
     with contextlib.ExitStack() as held:
         held.enter_context(claim_embedded(cluster))
         held.enter_context(_only_owner(settings.worker.data_dir / settings.worker.group))
         yield cluster
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be had, before Faust's web server would end the worker for it."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as exc:
+        raise RefusedError(
+            f"the web port {host}:{port} cannot be had ({exc.strerror}): another worker may use it. Give this one its "
+            "own with --web-port, or --web-port 0 for none."
+        ) from exc
 
 
 @contextlib.contextmanager

@@ -405,23 +405,30 @@ class Cycle:
         error = exc.args[0]
         self._aborts_in_a_row += 1
         if error.fatal() or not error.txn_requires_abort():
-            raise EngineError(
-                f"the transaction on {self.topic} cannot go on: {error}. Another worker owns its partitions, or "
-                "the cluster refuses it; restart the worker, and read the broker's log if it comes again."
-            ) from exc
+            raise self._given_up(error) from exc
         if self._aborts_in_a_row >= _MAX_ABORTS_IN_A_ROW:
             raise EngineError(
                 f"{self._aborts_in_a_row} transactions in a row were aborted on {self.topic}, the last by: {error}. "
                 "Read the broker's log."
             ) from exc
         logger.warning("transaction aborted topic=%s: %s", self.topic, error)
-        _retrying(producer.abort_transaction, _ASK_S)
+        try:
+            _retrying(producer.abort_transaction, _ASK_S)
+        except KafkaException as second:
+            raise self._given_up(second.args[0]) from second
         self.counts["aborts"] += 1
         for chunk in chunks:  # stores and ledgers are untouched: read the same records again
             partition = chunk.partition
             partition.memo.clear()
             if self._partitions.get(partition.number) is partition:
                 self._seek_back(partition)
+
+    def _given_up(self, error: KafkaError) -> EngineError:
+        return EngineError(
+            f"the transaction on {self.topic} cannot go on: {error}. It ran into its timeout, another worker owns its "
+            "partitions, or the cluster refuses it. Nothing of it counts; restart the worker, and read the broker's "
+            "log if it comes again."
+        )
 
     # ------------------------------------------------------------------ figures
 

@@ -27,6 +27,7 @@ from model.artifact import save_artifact, untrained_artifact
 from stream.audit import AuditReport, audit, read_topic
 from stream.brokers.local import free_port
 from stream.contract.recommendation import Recommendation, decode_recommendation
+from stream.engine.asking import patiently
 from stream.settings import Settings, load_settings
 from stream.topics import create_topics
 
@@ -114,8 +115,11 @@ def _records_after_commit(settings: Settings, topic: str, group: str) -> int:
         }
     )
     try:
-        numbers = consumer.list_topics(topic, 20).topics[topic].partitions
-        positions = consumer.committed([TopicPartition(topic, number) for number in numbers], 20)
+        asked = [
+            TopicPartition(topic, n)
+            for n in patiently(lambda: consumer.list_topics(topic, 20)).topics[topic].partitions
+        ]
+        positions = patiently(lambda: consumer.committed(asked, 20), 90)  # a broker that just came back takes a while
         consumer.assign([TopicPartition(topic, p.partition, max(p.offset, 0)) for p in positions])
         waiting, records, end_s = {p.partition for p in positions}, 0, time.monotonic() + 120
         while waiting:
