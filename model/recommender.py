@@ -11,8 +11,8 @@ import msgspec
 
 from model.artifact import Artifact
 from model.ranking.block import Request
-from model.ranking.explain import Interest, RankedItem, Reason, UserList
 from model.ranking.index import ItemIndex
+from model.ranking.lists import Interest, RankedItem, Reason, UserList
 from model.ranking.pipeline import Pipeline
 from model.ranking.settings import RankingSettings
 from model.serving import Serving

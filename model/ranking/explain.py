@@ -4,7 +4,6 @@ from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -12,67 +11,14 @@ from model.artifact import Artifact
 from model.ranking.block import Block
 from model.ranking.candidates import Fired
 from model.ranking.fallback import Popular
+from model.ranking.lists import Interest, Reason
 from model.serving import BLOCK
-from state.interaction import Interaction
 from state.interest import category_name
 from state.settings import StateSettings
 from state.weights import EVENT_TYPES, PURCHASE
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-
-
-class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Why an item is on a list. `type` says which of the other fields are set.
-
-    - `bought_before`: the user bought this item; no further field.
-    - `because_of`: the user did `event_type` on `item_id` (`item_name`), and this item follows it.
-      The item itself may stand there: it was viewed, or put into the cart, but not bought.
-    - `often_together`: it is often in one session or basket with `item_id` of the user's session.
-    - `interest_in`: the user's interest in `category`.
-    - `popular`: many want it now.
-    - `for_you`: the network expects it; no single event explains it.
-    """
-
-    type: str
-    item_id: str | None = None
-    item_name: str | None = None
-    category: str | None = None
-    event_type: str | None = None
-
-
-class RankedItem(msgspec.Struct, gc=False):
-    """One place of a list. `rank` counts from 1; `score` orders one list and compares with no other."""
-
-    item_id: str
-    rank: int
-    score: float
-    reasons: list[Reason]
-    """The items of many lists share one such list: read only."""
-
-
-class Interest(msgspec.Struct, gc=False):
-    """A user's interest in a category: decayed weight, and its share of all categories' (0 to 1)."""
-
-    name: str
-    weight: float
-    share: float
-
-
-class UserList(msgspec.Struct, gc=False):
-    """A fresh list of one user, after one event."""
-
-    user: bytes
-    offset: int
-    """Source offset of the event."""
-    event: Interaction
-    events_applied: int
-    """How many of the user's events the state behind this list holds."""
-    strategy: str
-    """"hybrid": the user's own; "popular": nothing that the model knows is known of the user."""
-    items: list[RankedItem]
-    interests: list[Interest]
-    """The user's strongest categories, the strongest first."""
 
 
 INTERESTS = 5

@@ -8,10 +8,11 @@ import numpy as np
 from model.artifact import Artifact
 from model.ranking.block import Block, Request
 from model.ranking.candidates import Candidates
-from model.ranking.explain import Explainer, RankedItem, Reason, UserList
+from model.ranking.explain import Explainer
 from model.ranking.fallback import Fallback, Popular, PopularityCache
 from model.ranking.filters import excluded
 from model.ranking.index import ItemIndex
+from model.ranking.lists import RankedItem, Reason, UserList
 from model.ranking.rerank import LearntBlend, LogLinear, TopItems
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from model.ranking.explain import UserList
+from model.ranking.lists import UserList
 from model.recommender import Recommender
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction

