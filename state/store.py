@@ -8,7 +8,8 @@ the place in the changelog where its future begins.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,9 @@ import rocksdict
 from state.errors import StoreError
 
 _POSITION = b"\0position"  # no user's key begins with a NUL byte (the event decoder refuses it)
+# A store that was away longer may hold what was deleted meanwhile: the changelog keeps its tombstones for two days
+# (delete.retention.ms, see stream.topics), and what they deleted must not come back.
+_MAX_AWAY_S = 86_400
 _WRITE_BUFFER_BYTES = 16 << 20  # a memtable is what a killed process must read again from the changelog
 
 
@@ -86,17 +90,26 @@ class RocksStore:
     """A store in RocksDB, one database a partition.
 
     It is written without RocksDB's own write-ahead log: the changelog is that log, and a batch that a crash
-    takes away takes its position with it.
+    takes away takes its position with it. One that was not written for a day is wiped when it is opened.
 
     Raises:
         StoreError: the folder cannot be opened, for example because another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now_s: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._now_s = now_s
         self._no_wal = rocksdict.WriteOptions()
         self._no_wal.disable_wal = True
         self._db = self._open()
+        position, written_s = self._place()
+        if position and now_s() - written_s > _MAX_AWAY_S:
+            self.wipe()
+
+    def _place(self) -> tuple[int, int]:
+        """Changelog position, and when it was written (s since 1970)."""
+        place = bytes(self._db.get(_POSITION) or b"0 0").split()
+        return int(place[0]), int(place[1])
 
     def _open(self) -> rocksdict.Rdict:
         options = rocksdict.Options(raw_mode=True)
@@ -119,7 +132,7 @@ class RocksStore:
     @property
     def position(self) -> int:
         """See Store."""
-        return int(self._db.get(_POSITION) or 0)
+        return self._place()[0]
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See Store."""
@@ -134,7 +147,7 @@ class RocksStore:
             else:
                 batch.put(key, value)
         if position is not None:
-            batch.put(_POSITION, b"%d" % position)
+            batch.put(_POSITION, b"%d %d" % (position, self._now_s()))
         self._db.write(batch, self._no_wal)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:

@@ -1,14 +1,17 @@
 """Was every event counted once? Counted from the topics alone, on any cluster.
 
-    events topic          valid events per user, less those sent twice          -> what a state should hold
-    recommendations topic the last list of each user: `events_applied`, source  -> what it does hold
+    events topic           valid events per user, less those sent twice          -> what a state should hold
+    recommendations topic  every list: `events_applied`, source                  -> what it did hold
+    dead-letter topic      the records that could not be used                    -> each there once
 
-Only the log and the lists are read, as a reader of committed data sees them; no worker is asked.
+Only the topics are read, as a reader of committed data sees them; no worker is asked. The recommendations topic is
+compacted: on an old log only the last list of each user is left to be counted.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +20,10 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from state.keys import key_of
+from stream.contract.control import ERROR_OFFSET, ERROR_PARTITION, ERROR_TOPIC
 from stream.contract.event import EventDecoder
 from stream.contract.recommendation import Recommendation, decode_recommendation
+from stream.dead_letter import headers_of
 from stream.engine.asking import watermarks
 from stream.errors import EventError, RefusedError, StreamError
 from stream.settings import Settings
@@ -62,8 +67,16 @@ class AuditReport(msgspec.Struct):
     """Users with events and no list."""
     stale_users: int = 0
     """Users whose last list was not made at their last event."""
+    wrong_lists: int = 0
+    """Lists, the last or an earlier one, that do not hold exactly the events up to their own."""
     misplaced_lists: int = 0
     """Lists on another partition than the event they were made at."""
+    extra_users: int = 0
+    """Users with a list and no event."""
+    unlettered: int = 0
+    """Unusable records without a dead letter."""
+    doubled_letters: int = 0
+    """Unusable records with more than one."""
     log_is_whole: bool = True
     """False when retention has removed the log's beginning: then users may have more events than it shows."""
     examples: list[Finding] = msgspec.field(default_factory=list)
@@ -77,18 +90,34 @@ class AuditReport(msgspec.Struct):
             or self.doubled_lists
             or self.missing_users
             or self.stale_users
+            or self.wrong_lists
             or self.misplaced_lists
+            or self.extra_users
+            or self.unlettered
+            or self.doubled_letters
         )
 
 
 class _User:
-    __slots__ = ("events", "last_offset", "partition", "seen")
+    """What the log says of a user: offsets of the valid events, in order, on the partition they are on."""
+
+    __slots__ = ("offsets", "partition", "seen")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.offsets: list[int] = []
+        self.seen: set[int] = set()
+
+
+class _Log:
+    """What the events topic holds."""
 
     def __init__(self) -> None:
-        self.events = 0
-        self.seen: set[int] = set()
-        self.partition = -1
-        self.last_offset = -1
+        self.users: dict[bytes, _User] = {}
+        self.unusable: set[tuple[int, int]] = set()
+        """Partition and offset of each record that must have a dead letter."""
+        self.strays: list[tuple[bytes, int]] = []
+        """User and event key of each event that must come again under its own key."""
 
 
 def audit(settings: Settings, *, examples: int = 10, tell: Callable[[int, int], None] = lambda *_: None) -> AuditReport:
@@ -106,13 +135,25 @@ def audit(settings: Settings, *, examples: int = 10, tell: Callable[[int, int], 
         RefusedError: a topic is missing.
     """
     report = AuditReport()
-    users = _read_events(settings, report, tell)
-    _read_lists(settings, report, users, examples, tell)
+    log = _read_events(settings, report, tell)
+    _read_lists(settings, report, log.users, examples, tell)
+    _read_dead_letters(settings, report, log.unusable, tell)
     return report
 
 
-def read_topic(settings: Settings, topic: str, tell: Callable[[int, int], None] = lambda *_: None) -> Iterator[Message]:
+def read_topic(
+    settings: Settings,
+    topic: str,
+    tell: Callable[[int, int], None] = lambda *_: None,
+    begins: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[Message]:
     """All committed records of a topic up to its present end, in offset order within each partition.
+
+    Args:
+        settings: the cluster.
+        topic: its name.
+        tell: called with (records read, records to read).
+        begins: called with (partition, first offset that retention has left) before the first record.
 
     Raises:
         StreamError, RefusedError: see `audit`.
@@ -129,12 +170,14 @@ def read_topic(settings: Settings, topic: str, tell: Callable[[int, int], None] 
         )
     )
     try:
-        yield from _read_all(consumer, topic, tell)
+        yield from _read_all(consumer, topic, tell, begins)
     finally:
         consumer.close()
 
 
-def _read_all(consumer: Consumer, topic: str, tell: Callable[[int, int], None]) -> Iterator[Message]:
+def _read_all(
+    consumer: Consumer, topic: str, tell: Callable[[int, int], None], begins: Callable[[int, int], None]
+) -> Iterator[Message]:
     found = consumer.list_topics(topic, _ASK_S).topics[topic]
     if found.error is not None:
         raise RefusedError(f"topic {topic}: {found.error}. Create it with driftline topics create.")
@@ -142,6 +185,7 @@ def _read_all(consumer: Consumer, topic: str, tell: Callable[[int, int], None]) 
     remaining = 0
     for number in found.partitions:
         low, high = watermarks(consumer, topic, number)
+        begins(number, low)
         if high > low:
             starts.append(TopicPartition(topic, number, low))
             remaining += high - low
@@ -166,36 +210,42 @@ def _read_all(consumer: Consumer, topic: str, tell: Callable[[int, int], None]) 
             raise StreamError(f"{topic} gave nothing for {_SILENCE_S:.0f} s before its end. Check the brokers.")
 
 
-def _read_events(settings: Settings, report: AuditReport, tell: Callable[[int, int], None]) -> dict[bytes, _User]:
+def _read_events(settings: Settings, report: AuditReport, tell: Callable[[int, int], None]) -> _Log:
     decode = EventDecoder(settings.events.max_bytes, settings.events.max_future_s * 1000).decode
-    users: dict[bytes, _User] = {}
+    rekeys = settings.events.mismatched_key == "rekey"
+    log = _Log()
     dead: Counter[str] = Counter()
-    first: dict[int, int] = {}
-    for message in read_topic(settings, settings.topics.events, tell):
+    lows: dict[int, int] = {}
+    for message in read_topic(settings, settings.topics.events, tell, lows.__setitem__):
         report.records += 1
         key, offset, partition = message.key(), message.offset() or 0, message.partition() or 0
-        first.setdefault(partition, offset)
         try:
-            event = decode(message.value(), key, message.headers(), now_ms=message.timestamp()[1])
+            event = decode(message.value(), key, headers_of(message), now_ms=message.timestamp()[1])
+            if event.key != key and not rekeys:
+                raise EventError("mismatched_key", "the key is not the user")
         except EventError as error:
             dead[error.reason] += 1
+            log.unusable.add((partition, offset))
             continue
+        event_key = key_of.__wrapped__(event.event_id)
         if event.key != key:
             report.rekeyed += 1
+            log.strays.append((event.key, event_key))
             continue
-        user = users.setdefault(event.key, _User())
-        event_key = key_of.__wrapped__(event.event_id)
+        user = log.users.setdefault(event.key, _User(partition))
         if event_key in user.seen:
             report.duplicates += 1
             continue
         user.seen.add(event_key)
-        user.events += 1
-        user.partition, user.last_offset = partition, offset
+        user.offsets.append(offset)
         report.events += 1
-    report.users = len(users)
+    report.users = len(log.users)
     report.dead_letters = dict(dead)
-    report.log_is_whole = all(offset == 0 for offset in first.values())
-    return users
+    report.log_is_whole = not any(lows.values())
+    for key, event_key in log.strays:
+        owner = log.users.get(key)
+        report.lost_events += owner is None or event_key not in owner.seen
+    return log
 
 
 def _read_lists(
@@ -215,33 +265,50 @@ def _read_lists(
         made = decode_recommendation(value)
         report.lists += 1
         made_id = key_of.__wrapped__(made.recommendation_id)
-        if made_id in ids:
-            report.doubled_lists += 1
+        report.doubled_lists += made_id in ids
         ids.add(made_id)
-        if made.source.partition != message.partition():
-            report.misplaced_lists += 1
+        report.misplaced_lists += made.source.partition != message.partition()
+        user = users.get(key)
+        if user is not None:
+            report.wrong_lists += made.events_applied != bisect_right(user.offsets, made.source.offset)
         last[key] = made
+    report.extra_users = len(last.keys() - users.keys())
     for key, user in users.items():
         made_last = last.get(key)
+        expected = len(user.offsets)
         applied = made_last.events_applied if made_last is not None else 0
         stale = made_last is not None and (made_last.source.partition, made_last.source.offset) != (
             user.partition,
-            user.last_offset,
+            user.offsets[-1],
         )
         report.missing_users += made_last is None
         report.stale_users += stale
-        report.lost_events += max(user.events - applied, 0)
-        report.doubled_events += max(applied - user.events, 0)
-        if (applied != user.events or stale) and len(report.examples) < examples:
+        report.lost_events += max(expected - applied, 0)
+        report.doubled_events += max(applied - expected, 0)
+        if (applied != expected or stale) and len(report.examples) < examples:
             report.examples.append(
                 Finding(
                     user_id=key.decode(errors="replace"),
-                    expected_events=user.events,
+                    expected_events=expected,
                     applied_events=applied,
                     partition=user.partition,
-                    last_offset=user.last_offset,
+                    last_offset=user.offsets[-1],
                 )
             )
+
+
+def _read_dead_letters(
+    settings: Settings, report: AuditReport, unusable: set[tuple[int, int]], tell: Callable[[int, int], None]
+) -> None:
+    letters: Counter[tuple[int, int]] = Counter()
+    lows: dict[int, int] = {}
+    for message in read_topic(settings, settings.topics.dead_letters, tell, lows.__setitem__):
+        headers = dict(headers_of(message))
+        if headers.get(ERROR_TOPIC) == settings.topics.events.encode():
+            letters[int(headers[ERROR_PARTITION] or b"-1"), int(headers[ERROR_OFFSET] or b"-1")] += 1
+    report.doubled_letters = sum(count > 1 for count in letters.values())
+    if not any(lows.values()):  # else retention has taken letters, and nobody can tell which
+        report.unlettered = len(unusable - letters.keys())
 
 
 def as_dict(report: AuditReport) -> dict[str, Any]:

@@ -33,10 +33,16 @@ class EngineCollector(Collector):
                 records.add_metric([topic, what], count)
             for part, seconds in cycle.cpu_s.items():
                 cpu.add_metric([topic, part], seconds)
-            for number, behind in cycle.lag_records().items():
-                lag.add_metric([topic, str(number)], behind)
             recovery.add_metric([topic], cycle.recovery_remaining_records)
-        yield from (records, cpu, lag, recovery)
+        watch = self._app.consumer.watch
+        age = GaugeMetricFamily(
+            "driftline_cycle_age_seconds", "Since the slowest cycle last moved; it grows in a stall."
+        )
+        if watch is not None:
+            for (topic, number), behind in watch.lag_records.items():
+                lag.add_metric([topic, str(number)], behind)
+            age.add_metric([], watch.age_s())
+        yield from (records, cpu, lag, recovery, age)
 
 
 def add_pages(app: Any, registry: CollectorRegistry) -> None:
@@ -52,8 +58,8 @@ def add_pages(app: Any, registry: CollectorRegistry) -> None:
 
     @app.page("/health/ready")
     async def ready(web: Any, _: Any) -> Any:
-        """Partitions are assigned and their state is recovered."""
-        is_ready = app.consumer.failure is None and not app.rebalancing and bool(app.consumer.assignment())
+        """Every group is joined, state is recovered, the cycles move. A spare worker without partitions is ready."""
+        is_ready = app.consumer.ready
         partitions = sorted(f"{tp.topic}-{tp.partition}" for tp in app.consumer.assignment())
         return web.json({"ready": is_ready, "partitions": partitions}, status=200 if is_ready else 503)
 

@@ -171,9 +171,9 @@ def _not_compacted(settings: Settings, specs: list[TopicSpec]) -> list[str]:
                 raise BrokerError(f"the broker did not tell the settings of {name}: {_told(error)}.") from None
             log.warning("not allowed to see whether %s is compacted; see to it yourself", name)
             continue
-        if "compact" not in policy.split(","):
+        if policy != "compact":
             problems.append(
-                f"topic {name} ({asked[resource].role}) is not compacted (cleanup.policy={policy}): it would "
+                f"topic {name} ({asked[resource].role}) is not only compacted (cleanup.policy={policy}): it would "
                 "lose what is older than its retention. Set it: driftline topics create --mend"
             )
     return problems

@@ -33,7 +33,7 @@ from stream.contract.recommendation import (
     recommendation_id,
 )
 from stream.contract.times import iso_utc
-from stream.dead_letter import send_dead_letter
+from stream.dead_letter import headers_of, send_dead_letter
 from stream.engine import Chunk
 from stream.engine.partitioner import partition_of
 from stream.errors import EventError
@@ -123,7 +123,7 @@ class InterestAgent:
         for record in chunk.records:
             key = record.key()
             try:
-                event = self._decode(record.value(), key, record.headers(), now_ms=self._received_ms(record))
+                event = self._decode(record.value(), key, headers_of(record), now_ms=self._received_ms(record))
                 user = event.key
                 if user != key:
                     self._stray(chunk, record, event)
@@ -157,7 +157,7 @@ class InterestAgent:
             raise EventError(
                 "mismatched_key", "the record's key is not its user_id (or anonymous_id): set it so in the producer"
             )
-        chunk.send(self._topics.rekey, record.value(), record.key(), headers=[*(record.headers() or ())] or None)
+        chunk.send(self._topics.rekey, record.value(), record.key(), headers=headers_of(record) or None)
         self._metrics.events.labels(event.event_type, "rekeyed").inc()
 
     def _interaction(self, event: Event, offset: int) -> Interaction:

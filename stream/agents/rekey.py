@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from stream.contract.event import EventDecoder
-from stream.dead_letter import send_dead_letter
+from stream.dead_letter import headers_of, send_dead_letter
 from stream.engine import Chunk
 from stream.errors import EventError
 from stream.metrics import Metrics
@@ -29,6 +29,7 @@ class RekeyAgent:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._topics = settings.topics
+        self._max_bytes = settings.events.max_bytes
         self._metrics = metrics
         self._now_ms = now_ms
         self._decode = EventDecoder(settings.events.max_bytes, settings.events.max_future_s * 1000).decode
@@ -39,9 +40,25 @@ class RekeyAgent:
             kind, timestamp_ms = record.timestamp()
             now_ms = self._now_ms() if kind == TIMESTAMP_NOT_AVAILABLE else int(timestamp_ms)
             try:
-                event = self._decode(record.value(), record.key(), record.headers(), now_ms=now_ms)
+                headers = headers_of(record)
+                event = self._decode(record.value(), record.key(), headers, now_ms=now_ms)
+                self._check_size(record, headers)
             except EventError as error:
                 send_dead_letter(chunk, self._topics.dead_letters, record, error, "rekey")
                 self._metrics.dead_letters.labels("rekey", error.reason).inc()
                 continue
-            chunk.send(self._topics.events, record.value(), event.key, headers=[*(record.headers() or ())] or None)
+            chunk.send(self._topics.events, record.value(), event.key, headers=headers or None)
+
+    def _check_size(self, record: Message, headers: list[tuple[str, bytes | None]]) -> None:
+        """Refuse what the events topic might not take: one record must not stop the partition for ever.
+
+        Raises:
+            EventError: value, key and headers together pass the limit of an event.
+        """
+        size_bytes = len(record.value() or b"") + len(record.key() or b"")
+        size_bytes += sum(len(name) + len(value or b"") for name, value in headers)
+        if size_bytes > self._max_bytes:
+            raise EventError(
+                "too_large",
+                f"value, key and headers have {size_bytes} bytes, more than events.max_bytes ({self._max_bytes})",
+            )

@@ -22,7 +22,11 @@ _ROWS = {
     "doubled_lists": "lists sent twice",
     "missing_users": "users with events and no list",
     "stale_users": "users whose last list is not of their last event",
+    "wrong_lists": "lists that do not hold exactly the events up to their own",
     "misplaced_lists": "lists on another partition than their event",
+    "extra_users": "users with a list and no event",
+    "unlettered": "unusable records without a dead letter",
+    "doubled_letters": "unusable records with more than one",
 }
 
 

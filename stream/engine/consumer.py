@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,12 +27,15 @@ from stream.engine.chunk import Chunk, ChunkTopic
 from stream.engine.cycle import Cycle, Partition
 from stream.engine.options import EngineOptions
 from stream.engine.plain import PlainReader
+from stream.engine.watch import STALLED_S, Watch
 from stream.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _PLAIN_WAIT_S = 0.05
+# A cycle in hand commits within a second; orchestrators kill after 30 s by default.
+_STOP_S = 25.0
 
 
 class _Thread:
@@ -78,12 +81,12 @@ class Consumer(base.Consumer):
         self._threads: dict[str, _Thread] = {}
         self._plain: PlainReader | None = None
         self._plain_thread = _Thread("driftline-plain")
-        self._plain_waiting: deque[tuple[TP, Message, int]] = deque()
         self._plain_seeks: set[TP] = set()
         self._turn = asyncio.Lock()
         self._flight: _Flight | None = None
         self._failed: BaseException | None = None
         self._told: set[TP] = set()
+        self.watch: Watch | None = None
 
     # ------------------------------------------------------------------ life
 
@@ -100,6 +103,9 @@ class Consumer(base.Consumer):
         for name, schema in chunk_topics.items():
             if name not in self.cycles:
                 await self._start_cycle(name, schema)
+        if self.watch is None and self.cycles:
+            self.watch = Watch(self.cycles, self.options.client(self.transport.bootstrap_servers))
+            self.watch.start()
         plain = set(topics) - set(chunk_topics)
         if plain:
             if self._plain is None:
@@ -134,8 +140,19 @@ class Consumer(base.Consumer):
 
     async def on_stop(self) -> None:
         """Let the cycles in hand commit, then leave the groups: partitions move on at once."""
+        for cycle in self.cycles.values():
+            cycle.stopping = True
         if self._drivers:
-            await asyncio.wait(self._drivers)
+            _, late = await asyncio.wait(self._drivers, timeout=_STOP_S)
+            if late:
+                logger.critical(
+                    "a cycle did not end within %.0f s; the process ends without it. Nothing of it counts: the next "
+                    "owner reads its records again.",
+                    _STOP_S,
+                )
+                os._exit(1)  # its thread cannot be interrupted, and Python would wait for it for ever
+        if self.watch is not None:
+            self.watch.stop()
         if self._plain is not None:
             if self._failed is None:
                 await super().on_stop()  # commits the plain topics
@@ -161,6 +178,17 @@ class Consumer(base.Consumer):
     def failure(self) -> BaseException | None:
         """What ended this consumer, for the exit code; None while all is well."""
         return self._failed
+
+    @property
+    def ready(self) -> bool:
+        """Whether every group has been joined, its state recovered, and all cycles move."""
+        return (
+            self._going()
+            and not self.app.rebalancing
+            and bool(self.cycles)
+            and all(cycle.joined for cycle in self.cycles.values())
+            and (self.watch is None or self.watch.age_s() < STALLED_S)
+        )
 
     def _going(self) -> bool:
         return not (self.should_stop or self.app.should_stop or self._failed is not None)
@@ -190,6 +218,8 @@ class Consumer(base.Consumer):
                         chunks = await self._hand_out(runs)
             if chunks and self._failed is None:
                 await thread.call(cycle.commit, chunks, time.monotonic() - started_s)
+            elif runs and self._going():
+                await thread.call(cycle.give_back, [partition for partition, _ in runs])
 
     async def _hand_out(self, runs: Sequence[tuple[Partition, list[Message]]]) -> list[Chunk]:
         """Give each run to the agent; the chunks when all came back, nothing when one did not."""
@@ -319,9 +349,9 @@ class Consumer(base.Consumer):
             raise ConsumerNotStarted("no ordinary topic is subscribed")
         return self._plain
 
-    def topic_partitions(self, topic: str) -> int | None:
-        """Partitions of a topic; None before an ordinary topic is subscribed."""
-        return None if self._plain is None else self._plain.partition_count(topic)
+    def topic_partitions(self, topic: str) -> int | None:  # noqa: ARG002 - Faust's signature
+        """Not known: only tables and routes ask, which this transport refuses."""
+        return None
 
     def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
         """Partition a record with `key` goes to."""

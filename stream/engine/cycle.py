@@ -42,6 +42,9 @@ _ASK_S = 30.0
 # One producer's next transaction waits until the markers of its last one are written; two that take turns make a
 # cycle of 5 ms out of one of 9 (ENGINE: two transactional producers in turn).
 _PRODUCERS = 2
+# How long one call may be retried: twice the time after which the broker aborts a transaction by itself.
+_RETRY_S = 60.0
+_RETRY_PAUSE_S = 0.05
 # An abort is normal at a rebalance. So many in a row without one commit between them are no rebalance.
 _MAX_ABORTS_IN_A_ROW = 20
 
@@ -106,8 +109,15 @@ class Cycle:
         self.assignment: frozenset[int] = frozenset()
         self.rebalanced = False
         """Set by a rebalance; whoever tells Faust clears it."""
+        self.joined = False
+        """Whether the group has given this member an assignment, be it an empty one."""
+        self.stopping = False
+        """Set from outside: recovery ends early, for nothing will be processed any more."""
+        self.alive_s = time.monotonic()
+        """When this cycle last made progress; an old time is a stall."""
         self.counts: Counter[str] = Counter()
-        """records, cycles, chunks, aborts, missing_offsets, retention_lost_offsets, recovered_records"""
+        """records, cycles, chunks, aborts, missing_offsets, retention_lost_offsets, trimmed_records,
+        recovered_records"""
         self.recovery_remaining_records = 0
         self.cpu_s: dict[str, float] = dict.fromkeys(("consume", "produce", "commit", "store"), 0.0)
         """CPU seconds of this thread by part: consume, produce, commit, store."""
@@ -166,9 +176,9 @@ class Cycle:
 
     def close(self) -> None:
         """Leave the group and close the stores; what was not committed is left for the next owner."""
-        if self._consumer is not None:
-            self._consumer.close()  # serves on_revoke, which closes the stores
-            self._consumer = None
+        consumer, self._consumer = self._consumer, None  # first out of sight: a closing consumer must not be asked
+        if consumer is not None:
+            consumer.close()  # serves on_revoke, which closes the stores
         self._drop(list(self._partitions))
         self._producers.clear()
 
@@ -196,7 +206,9 @@ class Cycle:
                 )
             )
         if fresh and self.changelog is not None:
-            self.counts["recovered_records"] += recover(fresh, self._client, self._tell_remaining)
+            self.counts["recovered_records"] += recover(
+                fresh, self._client, self._tell_remaining, lambda: self.stopping
+            )
         self._partitions.update((partition.number, partition) for partition in fresh)
         self._note_rebalance("assigned", [p.number for p in fresh])
 
@@ -207,16 +219,11 @@ class Cycle:
         if 0 <= committed <= high:
             return committed
         if committed > high:
-            logger.error(
-                "the group %s is at offset %d of %s[%d], which ends at %d: the topic was made anew. Reading it from "
-                "its beginning; states that knew the old topic's events keep them.",
-                self.group,
-                committed,
-                position.topic,
-                position.partition,
-                high,
+            raise EngineError(
+                f"the group {self.group} is at offset {committed} of {position.topic}[{position.partition}], which "
+                f"ends at {high}: the topic was made anew or lost its end. If it was made anew, make the changelog and "
+                "the lists anew too and use another --group; if it lost its end, reset the group's offset to that end."
             )
-            return int(low)
         return int(low if self._options.auto_offset_reset == "earliest" else high)
 
     def _on_revoke(self, _: Consumer, revoked: list[TopicPartition]) -> None:
@@ -232,11 +239,13 @@ class Cycle:
 
     def _note_rebalance(self, what: str, numbers: list[int]) -> None:
         self.assignment = frozenset(self._partitions)
-        self.rebalanced = True
+        self.rebalanced = self.joined = True
+        self.alive_s = time.monotonic()
         logger.info("rebalance topic=%s %s=%s now=%s", self.topic, what, sorted(numbers), sorted(self.assignment))
 
     def _tell_remaining(self, records: int) -> None:
         self.recovery_remaining_records = records
+        self.alive_s = time.monotonic()
 
     # ------------------------------------------------------------------ fetch
 
@@ -247,6 +256,7 @@ class Cycle:
             EngineError: the client reports a fatal error.
         """
         options = self._options
+        self.alive_s = time.monotonic()
         with self._spending("consume"):
             # consume(n, t) would wait out t: take the first record when it comes, then what is there.
             messages = self._rd.consume(1, options.idle_poll_ms / 1000.0)
@@ -277,9 +287,12 @@ class Cycle:
         """The records of `run` that the ledger lets through."""
         ledger = partition.ledger
         first = run[0].offset()
+        whole = run
         if run[-1].offset() - first != len(run) - 1:
             run = _ascending(run)
         verdict = ledger.judge(first)
+        if len(run) < len(whole):
+            ledger.rewound()  # what was cut off should come again: doubt the next run if it does not
         if verdict is Verdict.SEEK:
             logger.warning(
                 "gap topic=%s partition=%d expected=%d got=%d: seeking back",
@@ -291,10 +304,35 @@ class Cycle:
             self._seek_back(partition)
             return []
         if verdict is Verdict.TRIM:
-            return [message for message in run if message.offset() >= ledger.expected]
+            return self._trim(partition, run)
         if first > ledger.expected:
             self._note_hole(partition, first)
         return run
+
+    def _trim(self, partition: Partition, run: list[Message]) -> list[Message]:
+        """The part of a run that was not taken before.
+
+        Raises:
+            EngineError: the log goes back behind what was read: these are other records under old offsets.
+        """
+        expected = partition.ledger.expected
+        kept = [message for message in run if message.offset() >= expected]
+        if not kept:
+            _, high = self.watermarks(partition.number)
+            if high < expected:
+                raise EngineError(
+                    f"{partition.topic}[{partition.number}] ends at {high}, before offset {expected}, which was read "
+                    "already: the topic was made anew or lost its end. Restart the worker, which says what to do."
+                )
+        self.counts["trimmed_records"] += len(run) - len(kept)
+        return kept
+
+    def give_back(self, partitions: Sequence[Partition]) -> None:
+        """Records that were fetched and not handed to an agent, or not finished by it: read them again."""
+        for partition in partitions:
+            partition.memo.clear()
+            if self._partitions.get(partition.number) is partition:
+                self._seek_back(partition)
 
     def _note_hole(self, partition: Partition, first: int) -> None:
         """Offsets that no record has: markers and compaction are normal, records gone before they were read not."""
@@ -333,6 +371,7 @@ class Cycle:
         """
         offsets = [TopicPartition(c.partition.topic, c.partition.number, c.records[-1].offset() + 1) for c in chunks]
         producer = self._producers[self._turn]
+        self.alive_s = time.monotonic()
         try:
             self._transact(producer, chunks, offsets)
         except KafkaException as exc:
@@ -363,8 +402,14 @@ class Cycle:
         with self._spending("produce"):
             if transactional:
                 producer.begin_transaction()
-            for chunk in chunks:
-                self._produce(producer, chunk, failed)
+            try:
+                for chunk in chunks:
+                    self._produce(producer, chunk, failed)
+            except KafkaException as exc:
+                if transactional and exc.args[0].code() == KafkaError._STATE:
+                    # The transaction failed in the background; only its commit tells how, and whether to abort.
+                    producer.commit_transaction(_ASK_S)
+                raise
         try:
             with self._spending("commit"):
                 if transactional:
@@ -417,11 +462,7 @@ class Cycle:
         except KafkaException as second:
             raise self._given_up(second.args[0]) from second
         self.counts["aborts"] += 1
-        for chunk in chunks:  # stores and ledgers are untouched: read the same records again
-            partition = chunk.partition
-            partition.memo.clear()
-            if self._partitions.get(partition.number) is partition:
-                self._seek_back(partition)
+        self.give_back([chunk.partition for chunk in chunks])  # stores and ledgers are untouched
 
     def _given_up(self, error: KafkaError) -> EngineError:
         return EngineError(
@@ -437,12 +478,9 @@ class Cycle:
         low, high = self._rd.get_watermark_offsets(TopicPartition(self.topic, number), cached=True)
         return max(low, 0), max(high, 0)
 
-    def lag_records(self) -> dict[int, int]:
-        """Records between the ledger and the end as last seen, for each assigned partition."""
-        if self._consumer is None:
-            return {}
-        partitions = list(self._partitions.values())
-        return {p.number: max(self.watermarks(p.number)[1] - p.ledger.expected, 0) for p in partitions}
+    def expected_offsets(self) -> dict[int, int]:
+        """Offset of the next record to take of each assigned partition. For any thread."""
+        return {number: partition.ledger.expected for number, partition in self._partitions.copy().items()}
 
     def expected(self, number: int) -> int:
         """Offset of the next record to take of an assigned partition."""
@@ -475,6 +513,7 @@ def _produce_one(producer: Producer, topic: str | None, value: Any, key: Any, nu
 
 
 def _retrying(call: Callable[..., Any], *args: Any) -> Any:
+    end_s = time.monotonic() + _RETRY_S
     while True:
         try:
             return call(*args)
@@ -482,12 +521,20 @@ def _retrying(call: Callable[..., Any], *args: Any) -> Any:
             error = exc.args[0]
             if not error.retriable() or error.txn_requires_abort():
                 raise
+            if time.monotonic() > end_s:
+                raise EngineError(
+                    f"the broker does not answer: {error}, again and again for {_RETRY_S:.0f} s. Nothing of this cycle "
+                    "counts; check the brokers, and restart the worker."
+                ) from exc
             logger.warning("again, after: %s", error)
+            time.sleep(_RETRY_PAUSE_S)
 
 
 def _too_large(message: Message) -> EngineError:
+    size_bytes = len(message.value() or b"") + len(message.key() or b"")
+    size_bytes += sum(len(name) + len(value or b"") for name, value in message.headers() or [])
     return EngineError(
-        f"topic {message.topic()} refuses a record of {len(message.value() or b'')} bytes. Raise its "
+        f"topic {message.topic()} refuses a record of {size_bytes} bytes. Raise its "
         "max.message.bytes above that of the events topic (driftline topics check names the settings)."
     )
 

@@ -118,11 +118,3 @@ class PlainReader:
     def position(self, tp: TP) -> int:
         """Offset of the next record that a fetch would bring."""
         return int(self._consumer.position([TopicPartition(tp.topic, tp.partition)])[0].offset)
-
-    def partition_count(self, topic: str) -> int:
-        """Partitions of any topic of the cluster.
-
-        Raises:
-            KafkaException: no answer in time.
-        """
-        return len(self._consumer.list_topics(topic, _ASK_S).topics[topic].partitions)

@@ -27,6 +27,8 @@ from stream.errors import EngineError
 logger = logging.getLogger(__name__)
 
 _ASK_S = 30.0
+# Asked in the event loop, once a topic.
+_LOOK_UP_S = 5.0
 _POLL_EVERY_S = 0.002  # delivery reports wait in the client until someone polls
 
 
@@ -163,7 +165,7 @@ class Producer(base.Producer):
         """Partition of `key` by murmur2."""
         if topic not in self._partition_counts:
             assert self._rd is not None, "the producer was not started"
-            self._partition_counts[topic] = len(self._rd.list_topics(topic, _ASK_S).topics[topic].partitions)
+            self._partition_counts[topic] = len(self._rd.list_topics(topic, _LOOK_UP_S).topics[topic].partitions)
         return TP(topic, partition_of(key, self._partition_counts[topic]))
 
     def supports_headers(self) -> bool:

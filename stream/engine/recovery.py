@@ -31,6 +31,7 @@ def recover(
     partitions: Sequence[Partition],
     config: dict[str, Any],
     tell: Callable[[int], None] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the stores of `partitions` to the end of their changelog.
 
@@ -38,6 +39,7 @@ def recover(
         partitions: newly assigned partitions with a changelog.
         config: librdkafka properties of a client (address, security).
         tell: called with the number of records that remain, about once a fetch.
+        stopping: asked between fetches; when it says yes, the stores are left as far as they are.
 
     Returns:
         How many records were read.
@@ -51,6 +53,7 @@ def recover(
         **config,
         "group.id": "driftline-recovery",  # librdkafka wants one; it is never joined and nothing is committed
         "enable.auto.commit": False,
+        "auto.offset.reset": "error",  # a place that is gone must not silently become the end
         "fetch.wait.max.ms": 10,
         "queued.max.messages.kbytes": 65_536,
     }
@@ -59,8 +62,8 @@ def recover(
     try:
         ends = _ends(partitions, base)
         if ends:
-            consumer.assign([TopicPartition(p.changelog, p.number, p.store.position) for p, _ in ends.values()])
-            count = _read(consumer, ends, tell)
+            consumer.assign([TopicPartition(p.changelog, p.number, start) for p, start, _ in ends.values()])
+            count = _read(consumer, {at: (p, high) for at, (p, _, high) in ends.items()}, tell, stopping)
     finally:
         consumer.close()
     tell(0)
@@ -73,25 +76,32 @@ def recover(
     return count
 
 
-def _ends(partitions: Sequence[Partition], base: dict[str, Any]) -> dict[tuple[str | None, int], tuple[Partition, int]]:
-    """Partitions that lack records, with the offset to reach. A recreated changelog wipes its store."""
-    ends: dict[tuple[str | None, int], tuple[Partition, int]] = {}
+def _ends(
+    partitions: Sequence[Partition], base: dict[str, Any]
+) -> dict[tuple[str | None, int], tuple[Partition, int, int]]:
+    """Partitions that lack records, with the offsets to begin at and to reach.
+
+    A store whose place in the changelog is gone is wiped: the topic was made anew, or its beginning was removed.
+    """
+    ends: dict[tuple[str | None, int], tuple[Partition, int, int]] = {}
     dirty = Consumer({**base, "isolation.level": "read_uncommitted"})
     try:
         for partition in partitions:
             low, high = watermarks(dirty, partition.changelog, partition.number)
-            if partition.store.position > high:
+            position = partition.store.position
+            if position > high or 0 < position < low:
                 logger.warning(
-                    "changelog %s[%d] ends at %d, before the local store's position %d: it was made anew; "
-                    "the store is rebuilt",
+                    "changelog %s[%d] holds offsets %d to %d, the local store is at %d: the store is rebuilt",
                     partition.changelog,
                     partition.number,
+                    low,
                     high,
-                    partition.store.position,
+                    position,
                 )
                 partition.store.wipe()
-            if high > max(partition.store.position, low):
-                ends[partition.changelog, partition.number] = partition, high
+                position = 0
+            if high > max(position, low):
+                ends[partition.changelog, partition.number] = partition, max(position, low), high
     finally:
         dirty.close()
     return ends
@@ -101,11 +111,12 @@ def _read(
     consumer: Consumer,
     ends: dict[tuple[str | None, int], tuple[Partition, int]],
     tell: Callable[[int], None],
+    stopping: Callable[[], bool],
 ) -> int:
     count = 0
     heard_s = time.monotonic()
     remaining = {at: high - partition.store.position for at, (partition, high) in ends.items()}
-    while ends:
+    while ends and not stopping():
         runs: dict[tuple[str | None, int], list[Message]] = {}
         reached: list[tuple[str | None, int]] = []
         for message in consumer.consume(_FETCH_RECORDS, 0.2):

@@ -224,7 +224,7 @@ def _same_job(place: Place, sizes: Sizes, wanted: list[str], result: dict[str, A
                 ours.append(_engine_job(place, log, sizes.events))
         if "quix" in wanted and has_quix:
             with said(f"Quix Streams, run {turn + 1}"):
-                theirs.append(_quix_job(place, log, sizes.quix_events))
+                theirs.append(_quix_job(place, log, sizes.quix_events, sizes.users))
     costs = result["cpu_us_per_event"]
     if ours:
         best = min(ours, key=lambda figures: figures.total_us)
@@ -254,13 +254,17 @@ def _engine_job(place: Place, log: str, events: int) -> CpuFigures:
     return figures
 
 
-def _quix_job(place: Place, log: str, events: int) -> float:
+def _quix_job(place: Place, log: str, events: int, users: int) -> float:
     out = place.topic("out")
     told = place.folder / f"{out}.json"
     arguments = (place.servers, log, out, out, str(place.folder / f"{out}.state"), str(events), str(told))
     with module(place.folder, "quix_job", *arguments) as program:
         program.wait(240)
-    place.forget([out, f"changelog__{out}--{log}--default"])
+    changelog = f"changelog__{out}--{log}--default"
+    sizes = place.size(out), place.size(changelog)
+    place.forget([out, changelog])
+    if sizes[0] != events or sizes[1] < min(events, users):
+        raise RuntimeError(f"Quix Streams wrote {sizes} lists and states for {events} events: it did not do the job")
     run = json.loads(told.read_text())
     return float(run["cpu_s"] * 1e6 / run["records"])
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.brokers.local import free_port
@@ -76,6 +76,12 @@ class Place:
                 raise TimeoutError(f"the broker did not make topic {name}")
             time.sleep(0.1)
         return name
+
+    def size(self, topic: str) -> int:
+        """Offsets in a topic: its records, and the markers of transactions if there were any."""
+        numbers = range(self.partitions)
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in numbers}
+        return sum(future.result(_ASK_S).offset for future in self._admin.list_offsets(asked).values())
 
     def forget(self, topics: list[str]) -> None:
         """Delete topics that are no longer needed, so that the broker's disk is not filled by what was."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,15 @@ class Worker:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
             text: str = answer.read().decode()
             return text
+
+    def metric(self, name: str) -> float:
+        """The sum of all samples whose line begins with `name`."""
+        lines = [line for line in self.metrics().splitlines() if line.startswith(name)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def lose_disk(self) -> None:
+        """Remove the local stores, which may be lost at any time."""
+        shutil.rmtree(self._world.folder / self._name, ignore_errors=True)
 
     def signal(self, number: int) -> None:
         assert self._process is not None

@@ -106,6 +106,18 @@ def test_a_killed_process_leaves_values_and_position_that_agree(tmp_path: Path) 
     store.close()
 
 
+def test_a_store_that_was_away_for_long_is_new(tmp_path: Path) -> None:
+    """Tombstones it never saw may be compacted away: what they deleted must not come back from it."""
+    for away_s, expected in ((86_000, b"1"), (87_000, None)):
+        first = RocksStore(tmp_path / f"{away_s}.db", now_s=lambda: 1_000_000.0)
+        first.write([(b"a", b"1")], 7)
+        first.close()
+        again = RocksStore(tmp_path / f"{away_s}.db", now_s=lambda: 1_000_000.0 + away_s)  # noqa: B023
+        assert again.get_many([b"a"]) == [expected]
+        assert again.position == (7 if expected else 0)
+        again.close()
+
+
 def test_a_folder_in_use_is_refused_with_what_to_do(tmp_path: Path) -> None:
     first = RocksStore(tmp_path / "p0.db")
     with pytest.raises(StoreError, match="--data-dir"):

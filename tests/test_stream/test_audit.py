@@ -11,8 +11,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.audit import AuditReport, as_dict, audit
+from stream.contract.control import error_headers
 from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation, recommendation_id
-from stream.errors import RefusedError
+from stream.errors import EventError, RefusedError
 from stream.settings import Settings, load_settings
 
 pytestmark = pytest.mark.kafka
@@ -28,11 +29,12 @@ class Topics:
                 "kafka.bootstrap_servers": servers,
                 "topics.events": f"{name}.events",
                 "topics.recommendations": f"{name}.lists",
+                "topics.dead_letters": f"{name}.dead",
             },
             environ={},
         )
         self._admin = AdminClient({"bootstrap.servers": servers})
-        topics = [NewTopic(f"{name}.{role}", 1, 1) for role in ("events", "lists")]
+        topics = [NewTopic(f"{name}.{role}", 1, 1) for role in ("events", "lists", "dead")]
         for future in self._admin.create_topics(topics).values():
             future.result(20)
         self._producer = Producer({"bootstrap.servers": servers})
@@ -67,6 +69,12 @@ class Topics:
             )
         )
         self._producer.produce(self.settings.topics.recommendations, value, user.encode(), 0)
+
+    def dead_letter(self, offset: int) -> None:
+        headers = error_headers(
+            EventError("not_json", "x"), stage="decode", topic=self.settings.topics.events, partition=0, offset=offset
+        )
+        self._producer.produce(self.settings.topics.dead_letters, b"x", headers=headers)
 
     def report(self) -> AuditReport:
         assert self._producer.flush(20) == 0
@@ -135,12 +143,43 @@ def test_a_list_that_is_not_of_the_last_event_is_found(topics: Topics) -> None:
 def test_duplicates_dead_letters_and_strays_are_told_apart_and_expected_of_no_state(topics: Topics) -> None:
     topics.event("bob", "b1")
     topics.event("bob", "b1")
-    topics.event("bob", "b2", event_type="teleport")
+    topics.dead_letter(topics.event("bob", "b2", event_type="teleport"))
     topics.event("bob", "b3", key="session-1")
-    topics.made("bob", 1, 0)
+    topics.made("bob", 2, topics.event("bob", "b3"))
     report = topics.report()
     assert report.exact, report
     assert (report.duplicates, report.rekeyed, report.dead_letters) == (1, 1, {"unknown_event_type": 1})
+
+
+def test_a_stray_that_never_came_back_is_lost(topics: Topics) -> None:
+    _good(topics, ["ann", "bob"])
+    topics.event("bob", "b3", key="session-1")
+    topics.event("new", "n1", key="session-1")
+    report = topics.report()
+    assert (report.exact, report.rekeyed, report.lost_events) == (False, 2, 2)
+
+
+def test_a_list_of_nobody_is_found(topics: Topics) -> None:
+    _good(topics, ["ann"])
+    topics.made("ghost", 1, 0)
+    report = topics.report()
+    assert (report.exact, report.extra_users) == (False, 1)
+
+
+def test_an_earlier_list_that_was_wrong_is_found_though_the_last_is_right(topics: Topics) -> None:
+    topics.made("bob", 2, topics.event("bob", "b1"))
+    topics.made("bob", 2, topics.event("bob", "b2"))
+    report = topics.report()
+    assert (report.exact, report.lost_events, report.doubled_events, report.wrong_lists) == (False, 0, 0, 1)
+
+
+def test_a_bad_record_needs_one_dead_letter(topics: Topics) -> None:
+    first = topics.event("bob", "b1", event_type="teleport")
+    topics.event("bob", "b2", event_type="teleport")
+    topics.dead_letter(first)
+    topics.dead_letter(first)
+    report = topics.report()
+    assert (report.exact, report.unlettered, report.doubled_letters) == (False, 1, 1)
 
 
 def test_a_log_whose_beginning_is_gone_gets_no_verdict(topics: Topics, kafka: str) -> None:
@@ -152,6 +191,10 @@ def test_a_log_whose_beginning_is_gone_gets_no_verdict(topics: Topics, kafka: st
     admin = AdminClient({"bootstrap.servers": kafka})
     at = TopicPartition(topics.settings.topics.events, 0, 1)
     admin.delete_records([at])[at].result(20)
+    report = topics.report()
+    assert not report.log_is_whole
+    whole = TopicPartition(topics.settings.topics.events, 0, 2)
+    admin.delete_records([whole])[whole].result(20)
     report = topics.report()
     assert not report.log_is_whole
     assert not report.exact

@@ -116,6 +116,27 @@ def test_a_broken_record_is_a_dead_letter_with_its_bytes_and_reason(bench: Bench
     assert len(_lists(chunk)) == 1
 
 
+class UnreadableHeaders(Record):
+    """A record whose header's name is not UTF-8: confluent-kafka raises SystemError."""
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        if self._headers == []:
+            return []
+        raise SystemError("returned a result with an exception set")
+
+    def set_headers(self, headers: list[tuple[str, bytes | None]]) -> None:
+        self._headers = headers
+
+
+def test_a_header_whose_name_cannot_be_read_stops_nobody(bench: Bench) -> None:
+    good = event("ann", "i1", 7)
+    chunk = bench.process(UnreadableHeaders(good.value(), b"ann", 7), event("bob", "i1", 8))
+    ((key, value, headers),) = _dead(chunk)
+    assert (key, value) == (b"ann", good.value())
+    assert headers[ERROR_REASON] == b"bad_header"
+    assert [made.user_id for made in _lists(chunk)] == ["bob"]
+
+
 def test_an_event_under_another_key_is_sent_to_be_rekeyed(bench: Bench) -> None:
     stray = event("ann", "i3", 0, key=b"session-9")
     chunk = bench.process(stray)

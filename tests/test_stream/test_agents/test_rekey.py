@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from stream.agents.rekey import RekeyAgent
-from stream.contract.control import ERROR_STAGE
+from stream.contract.control import ERROR_REASON, ERROR_STAGE
 from stream.metrics import Metrics
 from stream.settings import Settings
 from tests.test_stream.test_agents.records import FakePartition, Record, event
@@ -35,3 +35,14 @@ def test_what_cannot_be_read_is_a_dead_letter() -> None:
     assert (topic, value, key) == ("driftline.events.v1.dlq", b"[]", b"x")
     assert dict(headers or [])[ERROR_STAGE] == b"rekey"
     assert metrics.registry.get_sample_value("driftline_dead_letters_total", {"stage": "rekey", "reason": "wrong_type"})
+
+
+def test_what_the_events_topic_would_not_take_is_a_dead_letter() -> None:
+    """Its headers make it too large: sent on, it would be refused by the broker, again and again."""
+    agent = RekeyAgent(Settings(), Metrics(CollectorRegistry()))
+    given = event("ann", "i3", 0)
+    chunk = FakePartition().chunk([Record(given.value(), b"x", 0, headers=[("big", b"x" * 1_500_000)])])
+    agent.process(chunk)
+    ((topic, *_, headers),) = chunk.sends
+    assert topic == "driftline.events.v1.dlq"
+    assert dict(headers or [])[ERROR_REASON] == b"too_large"

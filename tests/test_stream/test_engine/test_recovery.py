@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from state.store import MemoryStore
@@ -97,3 +97,26 @@ def test_it_waits_for_a_transaction_that_is_still_open(kafka: str, changelog: st
     recovered.join(20)
     assert not recovered.is_alive()
     assert partitions[0].store.get_many([b"k"]) == [b"late"]
+
+
+def test_a_store_whose_place_was_removed_is_rebuilt_from_what_is_left(kafka: str, changelog: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for i in range(10):
+        producer.produce(changelog, b"v", b"k%d" % i, 0)
+    producer.flush(20)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    at = TopicPartition(changelog, 0, 6)
+    admin.delete_records([at])[at].result(20)
+    partitions = _partitions(changelog)
+    partitions[0].store.write([(b"old", b"1")], 3)
+    assert recover(partitions, {"bootstrap.servers": kafka}) == 4
+    assert dict(partitions[0].store.items()) == {b"k%d" % i: b"v" for i in range(6, 10)}
+
+
+def test_it_ends_early_when_the_worker_stops(kafka: str, changelog: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(changelog, b"v", b"k", 0)
+    producer.flush(20)
+    partitions = _partitions(changelog)
+    assert recover(partitions, {"bootstrap.servers": kafka}, stopping=lambda: True) == 0
+    assert partitions[0].store.position == 0
