@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from state.keys import key_of
+from state.keys import event_key
 from stream.contract.control import ERROR_OFFSET, ERROR_PARTITION, ERROR_TOPIC
 from stream.contract.event import EventDecoder
 from stream.contract.recommendation import Recommendation, decode_recommendation
@@ -227,24 +227,24 @@ def _read_events(settings: Settings, report: AuditReport, tell: Callable[[int, i
             dead[error.reason] += 1
             log.unusable.add((partition, offset))
             continue
-        event_key = key_of.__wrapped__(event.event_id)
+        own_key = event_key(event.event_id)
         if event.key != key:
             report.rekeyed += 1
-            log.strays.append((event.key, event_key))
+            log.strays.append((event.key, own_key))
             continue
         user = log.users.setdefault(event.key, _User(partition))
-        if event_key in user.seen:
+        if own_key in user.seen:
             report.duplicates += 1
             continue
-        user.seen.add(event_key)
+        user.seen.add(own_key)
         user.offsets.append(offset)
         report.events += 1
     report.users = len(log.users)
     report.dead_letters = dict(dead)
     report.log_is_whole = not any(lows.values())
-    for key, event_key in log.strays:
+    for key, stray_key in log.strays:
         owner = log.users.get(key)
-        report.lost_events += owner is None or event_key not in owner.seen
+        report.lost_events += owner is None or stray_key not in owner.seen
     return log
 
 
@@ -264,7 +264,7 @@ def _read_lists(
             continue
         made = decode_recommendation(value)
         report.lists += 1
-        made_id = key_of.__wrapped__(made.recommendation_id)
+        made_id = event_key(made.recommendation_id)
         report.doubled_lists += made_id in ids
         ids.add(made_id)
         report.misplaced_lists += made.source.partition != message.partition()

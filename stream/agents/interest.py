@@ -21,7 +21,7 @@ from model.recommender import Recommender
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction
 from state.interest import InterestState
-from state.keys import key_of
+from state.keys import event_key, key_of
 from state.trend import Trend
 from state.weights import EVENT_TYPES, TYPE_CODES
 from stream.contract.event import Event, EventDecoder
@@ -162,21 +162,23 @@ class InterestAgent:
 
     def _interaction(self, event: Event, offset: int) -> Interaction:
         code = TYPE_CODES[event.event_type]
-        lines = event.lines()
         weight = self._weights[code]
-        if len(lines) == 1 and lines[0].quantity is not None:
-            weight *= min(lines[0].quantity, _MAX_QUANTITY)
-        items = tuple([key_of(line.item_id) for line in lines])
         categories = self._categories
-        return Interaction(
-            key_of.__wrapped__(event.event_id),  # uncached: an event id does not come again
-            code,
-            event.occurred_at_ms,
-            items,
-            tuple([line.category or categories.get(item, "") for line, item in zip(lines, items, strict=True)]),
-            weight,
-            offset,
-        )
+        if event.items:
+            lines = event.lines()
+            keys = tuple([key_of(line.item_id) for line in lines])
+            names = tuple([line.category or categories.get(key, "") for line, key in zip(lines, keys, strict=True)])
+            quantity = lines[0].quantity if len(lines) == 1 else None
+        elif event.item_id:  # nearly all events: no line is made for the one item
+            key = key_of(event.item_id)
+            keys, names = (key,), (event.category or categories.get(key, ""),)
+            quantity = event.quantity
+        else:
+            keys, names, quantity = (), (), None
+        if quantity is not None:
+            weight *= min(quantity, _MAX_QUANTITY)
+        # After decoding, occurred_at is a number of ms.
+        return Interaction(event_key(event.event_id), code, event.occurred_at, keys, names, weight, offset)  # type: ignore[arg-type]
 
     def _states(self, chunk: Chunk, batch: list[tuple[bytes, Interaction]]) -> dict[bytes, InterestState]:
         """The states of the batch's known users; the recommender adds new ones."""
