@@ -116,6 +116,8 @@ class RocksStore:
         options.create_if_missing(True)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_keep_log_file_num(1)
+        # States are mostly floats and hashes, which do not shrink; trying costs a tenth of reads and writes.
+        options.set_compression_type(rocksdict.DBCompressionType.none())
         block = rocksdict.BlockBasedOptions()
         block.set_bloom_filter(10.0, block_based=False)  # most keys of a cold chunk are not there
         options.set_block_based_table_factory(block)

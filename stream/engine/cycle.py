@@ -138,6 +138,8 @@ class Cycle:
                 "heartbeat.interval.ms": options.heartbeat_interval_ms,
                 "max.poll.interval.ms": options.max_poll_interval_ms,
                 "fetch.wait.max.ms": 10,
+                # A full queue stops fetching for so long; the default, 1 s, may be longer than the queue lasts.
+                "fetch.queue.backoff.ms": 20,
                 "queued.min.messages": 20_000,
                 **self._client,
                 "group.id": self.group,
