@@ -1,7 +1,12 @@
-"""The packed lists of up to 64 users as arrays of fixed shape, read once for all of ranking."""
+"""The packed lists of some hundred users as arrays of fixed shape, read once for all of ranking.
+
+A numpy call costs some microseconds however little it does, so that blocks are large. Scores of all items are the
+exception: they are made for a tile of 64 users at a time, as many as stay in the processor's cache.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +21,6 @@ from state.weights import NEGATIVE_TYPES
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
@@ -31,56 +35,88 @@ class Request(msgspec.Struct, gc=False):
     state: InterestState
 
 
+class LastItems(NamedTuple):
+    """The last items of a block's users, P in all: row after row, the newest of a row first.
+
+    Not an array of J a row: most users are new and have few, and what is not there costs no time.
+    """
+
+    rows: I64
+    """i64[P]: row in the block."""
+    ages: I64
+    """i64[P]: how many of the row's come after it, 0 .. J-1."""
+    tokens: I64
+    """i64[P]"""
+    types: U8
+    """u8[P]: type of the event on it."""
+
+
 class Block:
     """Arrays over the rows of a block: row i is request i, rows beyond the requests are empty.
 
-    Letters in shapes: B = 64 rows, H recent items kept, C counted items kept, J last items asked for, n items.
+    Letters in shapes: B rows, a multiple of the 64 of a tile, H recent items kept, C counted items kept, J last items asked for, n items.
     A token of n means "none, or an item that the model does not know".
     """
 
     def __init__(self, requests: Sequence[Request], index: ItemIndex, settings: StateSettings) -> None:
-        states = [request.state for request in requests]
         self.requests = requests
-        self.rows = len(states)
+        self.rows = len(requests)
+        self.height = max(1, -(-self.rows // BLOCK)) * BLOCK
+        """B."""
+        self.tiles = [slice(start, start + BLOCK) for start in range(0, self.height, BLOCK)]
+        """The rows of each tile."""
         self._settings = settings
         self.n = index.n
-        empty_rows = BLOCK - self.rows
+        h, c = settings.recent_items, settings.max_counted_items
 
-        size = RECENT.size * settings.recent_items
-        packed = [state.recent[-size:].rjust(size, b"\0") for state in states]
-        packed.append(bytes(size * empty_rows))
-        recent = np.frombuffer(b"".join(packed), RECENT_DTYPE).reshape(BLOCK, settings.recent_items)
-        self.recent_tokens: I64 = index.tokens(recent["key"])
+        recent_bytes, keys_bytes = RECENT.size * h, KEY_BYTES * c
+        recent = self._packed([r.state.recent[-recent_bytes:].rjust(recent_bytes, b"\0") for r in requests])
+        counted = self._packed([r.state.count_keys[:keys_bytes].ljust(keys_bytes, b"\0") for r in requests])
+        self._recent = np.frombuffer(recent, RECENT_DTYPE).reshape(self.height, h)
+        keys = np.empty((self.height, h + c), np.uint64)
+        keys[:, :h] = self._recent["key"]
+        keys[:, h:] = np.frombuffer(counted, "<u8").reshape(self.height, c)
+        self.seen_tokens: I64 = index.tokens(keys)
+        """i64[B, H + C]: recent_tokens, then count_tokens."""
+        self.recent_tokens: I64 = self.seen_tokens[:, :h]
         """i64[B, H], the newest last."""
-        self.recent_types: U8 = recent["type"]
-        """u8[B, H]."""
-        self.session_length: I64 = self._column([state.session_length for state in states])
-        """i64[B, 1]: so many of the newest recent items belong to the running session."""
-        self.in_session: Bools = np.arange(settings.recent_items, 0, -1) <= self.session_length
-        """bool[B, H]."""
-
-        c = settings.max_counted_items
-        size = KEY_BYTES * c
-        packed = [state.count_keys[:size].ljust(size, b"\0") for state in states]
-        packed.append(bytes(size * empty_rows))
-        keys = np.frombuffer(b"".join(packed), "<u8").reshape(BLOCK, c)
-        self.count_tokens: I64 = index.tokens(keys)
+        self.count_tokens: I64 = self.seen_tokens[:, h:]
         """i64[B, C]."""
-        known = self.recent_tokens < self.n
-        self._speaks = known & _POSITIVE[self.recent_types]
-        self.known: Bools = np.logical_or(known.any(axis=1), (self.count_tokens < self.n).any(axis=1))
+        self._known = self.seen_tokens < self.n  # B H+C
+        self.known: Bools = self._known.any(axis=1)
         """bool[B]: at least one item of the user's is one of the model's."""
 
     # What not every way of ranking reads is computed when it is first asked for.
+
+    @cached_property
+    def recent_types(self) -> U8:
+        """u8[B, H]: event types of the recent items."""
+        return np.ascontiguousarray(self._recent["type"])
+
+    @cached_property
+    def session_length(self) -> I64:
+        """i64[B, 1]: so many of the newest recent items belong to the running session."""
+        return self._column([request.state.session_length for request in self.requests])
+
+    @cached_property
+    def in_session(self) -> Bools:
+        """bool[B, H]: the recent item belongs to the running session."""
+        inside: Bools = np.arange(self._settings.recent_items, 0, -1) <= self.session_length
+        return inside
+
+    @cached_property
+    def _speaks(self) -> Bools:
+        """bool[B, H]: a known item, and an event that does not speak against it."""
+        speaks: Bools = self._known[:, : self._settings.recent_items] & _POSITIVE.take(self.recent_types)
+        return speaks
 
     @cached_property
     def _count_values(self) -> npt.NDArray[np.void]:
         """COUNT_DTYPE[B, C]."""
         c = self._settings.max_counted_items
         size = COUNT.size * c
-        packed = [request.state.count_values[:size].ljust(size, b"\0") for request in self.requests]
-        packed.append(bytes(size * (BLOCK - self.rows)))
-        return np.frombuffer(b"".join(packed), COUNT_DTYPE).reshape(BLOCK, c)
+        packed = self._packed([request.state.count_values[:size].ljust(size, b"\0") for request in self.requests])
+        return np.frombuffer(packed, COUNT_DTYPE).reshape(self.height, c)
 
     @cached_property
     def _now_s(self) -> I64:
@@ -118,21 +154,26 @@ class Block:
         return in_session
 
     def _column(self, numbers: list[int]) -> I64:
-        column = np.zeros((BLOCK, 1), np.int64)
+        column = np.zeros((self.height, 1), np.int64)
         column[: self.rows, 0] = numbers
         return column
 
-    def last_items(self, j: int, *, of_session: bool) -> tuple[I64, U8]:
-        """Tokens i64[B, J] and event types u8[B, J] of the last known items that speak for themselves.
+    def _packed(self, parts: list[bytes]) -> bytes:
+        """Parts of equal length one after the other, with zeros for the empty rows."""
+        return b"".join(parts).ljust(self.height * len(parts[0]), b"\0") if parts else b""
 
-        The newest first, n where there are fewer. `of_session`: only those of the running session.
-        """
+    def last_items(self, j: int, *, of_session: bool) -> LastItems:
+        """The last j known items of each row that speak for themselves. `of_session`: of the running session only."""
         speaks = self._speaks & self.in_session if of_session else self._speaks  # B H
-        age = speaks[:, ::-1].cumsum(axis=1)[:, ::-1] - 1  # B H: such items that came after it
-        row, column = np.nonzero(speaks & (age < j))
-        place = age[row, column]
-        tokens = np.full((BLOCK, j), self.n, np.int64)
-        types = np.zeros((BLOCK, j), np.uint8)
-        tokens[row, place] = self.recent_tokens[row, column]
-        types[row, place] = self.recent_types[row, column]
-        return tokens, types
+        newest_first = np.ascontiguousarray(speaks[:, ::-1])  # B H
+        ordinal = newest_first.cumsum(axis=1, dtype=np.int16)  # B H: 1 for the newest; H is at most 1000
+        place = np.flatnonzero(newest_first & (ordinal <= j))  # P
+        h = speaks.shape[1]
+        rows = place // h
+        column = h - 1 - place % h
+        return LastItems(
+            rows,
+            ordinal.reshape(-1).take(place).astype(np.int64) - 1,
+            self.recent_tokens[rows, column],
+            self.recent_types[rows, column],
+        )

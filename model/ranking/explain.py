@@ -1,6 +1,6 @@
 """Items of a list with the reason each is on it."""
 
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import repeat
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from model.artifact import Artifact
 from model.ranking.block import Block
-from model.ranking.candidates import Fired
+from model.ranking.candidates import Fired, Scores
 from model.ranking.fallback import Popular
 from model.ranking.lists import Interest, Reason
 from model.serving import BLOCK
-from state.interest import category_name
+from state.interest import InterestState, category_name
 from state.settings import StateSettings
 from state.weights import EVENT_TYPES, PURCHASE
 
@@ -42,10 +42,23 @@ class Interests(NamedTuple):
     """bool[B, number of categories]: strong enough to explain an item."""
 
 
+class Hits(NamedTuple):
+    """Things that point to items on the lists of a block: rules, or counted items."""
+
+    at: I64
+    """Which: an index into the flat arrays of what points, [P, R] or [B, C]."""
+    slot: I64
+    """To which place: an index into the flat lists [B, L]."""
+
+
+_NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 class Explainer:
     """Finds the reasons of the items on a block's lists.
 
-    Letters in shapes: B = 64 rows, L items a list, N the padded width of a row.
+    Letters in shapes: B rows of a block, 64 of a tile, L items a list, N the padded width of a row, K categories of a
+    state, C items counted by a state.
     """
 
     def __init__(self, artifact: Artifact, state: StateSettings, width: int) -> None:
@@ -68,49 +81,43 @@ class Explainer:
         """i64[n + 1]: category of each item, the last code where it has none."""
         self._reasons = _ReasonLists(artifact, self._categories)
         self._slot = np.zeros(BLOCK * width, np.uint16)  # all zero between calls
-        self._row_start = (np.arange(BLOCK, dtype=np.int64) * width)[:, None]
+        self._row_start = np.arange(BLOCK, dtype=np.int64)[:, None] * width  # 64 1
+        self._no_item = self._row_start + n
 
     # --- interests
 
     def interests(self, block: Block) -> Interests:
         """The strongest categories of each user, decayed to the user's newest event."""
-        s = self._settings
-        explains = np.zeros((BLOCK, self._no_category + 1), np.bool_)
-        size = 4 * s.max_categories
-        packed = [request.state.category_amounts[:size].ljust(size, b"\0") for request in block.requests]
-        amounts = np.frombuffer(b"".join(packed), "<f4").reshape(block.rows, s.max_categories)
-        positive = np.maximum(amounts, np.float32(0.0)) + np.float32(0.0)  # no negative zero
-        # The largest first, equal ones by column, as one integer sort: bits of floats from 0 up are in order.
-        columns = s.max_categories
-        sortable = (positive.view(np.int32).astype(np.int64) << 16) + np.arange(columns, 0, -1)
-        sortable.sort(axis=1)
-        order = columns - (sortable[:, : -INTERESTS - 1 : -1] & 0xFFFF)
-        whole = positive.astype(np.float64).sum(axis=1, keepdims=True)
-        best = np.take_along_axis(positive, order, axis=1).astype(np.float64)
-        shares = best / np.where(whole > 0.0, whole, 1.0)
-        age_s = [request.state.category_ref_s - request.state.last_time_ms / 1000 for request in block.requests]
-        shrink = np.exp2(np.array(age_s) / s.category_half_life_s)[:, None]
-        weights = best * shrink
-        kept = best > 0.0  # rows INTERESTS
-        lengths = kept.sum(axis=1).tolist()
-        names = [
-            names_of_row[column]
-            for request, columns, length in zip(block.requests, order.tolist(), lengths, strict=True)
-            for names_of_row in (_names(request.state.category_names),)
-            for column in columns[:length]
-        ]
-        # All at once: a Python loop over five categories of each user would cost as much as the ranking.
+        settings, states = self._settings, [request.state for request in block.requests]
+        amounts = self._amounts(states)  # rows K
+        order = _largest_first(amounts)  # rows INTERESTS
+        best = np.take_along_axis(amounts, order, axis=1)  # rows INTERESTS
+        whole = amounts.sum(axis=1, keepdims=True)  # rows 1
+        whole[whole == 0.0] = 1.0
+        age_s = np.array([state.category_ref_s - state.last_time_ms / 1000 for state in states])  # rows, f64: times
+        weights = best * np.exp2(age_s / settings.category_half_life_s)[:, None]  # rows INTERESTS, f64
+        shares = best / whole  # rows INTERESTS
+
+        # One list over all users, as a Python loop over five categories of each would cost as much as the ranking.
+        row, place = np.nonzero(best > 0.0)
+        names = _names([state.category_names for state in states], row, order[row, place])
+        share = shares[row, place]
+        made = list(map(Interest, names, weights[row, place].tolist(), share.astype(np.float64).tolist()))
+        ends = np.searchsorted(row, np.arange(block.rows), side="right").tolist()
+        shown = [made[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
         codes = np.array(list(map(self._category_code.get, names, repeat(self._no_category))), np.int64)
-        row, _ = np.nonzero(kept)
-        strong = (shares[kept] >= _INTEREST_SHARE) & (codes != self._no_category)
+        explains = np.zeros((block.height, self._no_category + 1), np.bool_)
+        strong = (share >= _INTEREST_SHARE) & (codes != self._no_category)
         explains[row[strong], codes[strong]] = True
-        interests = list(map(Interest, names, weights[kept].tolist(), shares[kept].tolist()))
-        shown = []
-        start = 0
-        for length in lengths:
-            shown.append(interests[start : start + length])
-            start += length
         return Interests(shown, explains)
+
+    def _amounts(self, states: list[InterestState]) -> F32:
+        """f32[rows, K]: the decayed interest in each category that a state has, 0 where it is negative."""
+        columns = self._settings.max_categories
+        packed = b"".join([state.category_amounts[: 4 * columns].ljust(4 * columns, b"\0") for state in states])
+        amounts: F32 = np.frombuffer(packed, "<f4").reshape(len(states), columns)
+        return np.maximum(amounts, np.float32(0.0)) + np.float32(0.0)  # no negative zero
 
     def category_boost(self, interests: list[Interest]) -> F32:
         """f32[n]: the share of a user's interest that is in the item's category."""
@@ -124,50 +131,75 @@ class Explainer:
 
     # --- reasons
 
+    def find(
+        self, block: Block, tile: int, values: F32, tokens: I64, lowest: F32, scores: Scores, *, personal: bool
+    ) -> list[Hits]:
+        """What points to the items on a tile's lists: sequence rules, basket rules, the user's own counted items.
+
+        values: f32[64, N], the scores that chose the tokens i64[64, L] (n: no item). lowest: f32[64], each list's
+        last score, -inf if it is short. `personal`: items the user knows may be on the lists.
+        """
+        # Which place of all the tile's lists an item has, plus one: written for the lists' items, zero elsewhere.
+        # 64 lists of at most 1000 items: it fits 16 bits.
+        places = self._row_start + tokens  # 64 L
+        self._slot[places] = np.arange(1, tokens.size + 1, dtype=np.uint16).reshape(tokens.shape)
+        self._slot[self._no_item] = 0
+        flat, rows = values.reshape(-1), block.tiles[tile]
+        first_slot = rows.start * tokens.shape[1]
+        found = []
+        for fired in (scores.rules, scores.basket):
+            if fired is None:
+                found.append(_NO_HITS)
+                continue
+            part = fired.tiles[tile]
+            of_row = lowest.take(fired.last.rows[part] - rows.start)  # P
+            found.append(self._hits(fired.places[part], flat, of_row, part.start, first_slot))
+        if personal:
+            counted = self._row_start + block.count_tokens[rows]  # 64 C
+            found.append(self._hits(counted, flat, lowest, rows.start, first_slot))
+        else:
+            found.append(_NO_HITS)
+        self._slot[places] = 0
+        return found
+
+    def _hits(self, places: I64, flat: F32, lowest: F32, first_row: int, first_slot: int) -> Hits:
+        """Those of places i64[Q, any] that are on the lists; lowest: f32[Q]."""
+        # An item on a list scores no less than its last; of the others hardly any has to be looked up.
+        at = np.flatnonzero(flat.take(places) >= lowest[:, None])
+        slot = self._slot.take(places.reshape(-1).take(at))
+        listed = np.flatnonzero(slot)
+        return Hits(at.take(listed) + first_row * places.shape[1], slot.take(listed) + np.int64(first_slot - 1))
+
     def reasons(
         self,
         block: Block,
         tokens: I64,
-        rules: Fired | None,
-        basket: Fired | None,
+        scores: Scores,
+        found: Sequence[list[Hits]],
         interests: Interests,
         popular: Popular,
-        *,
-        personal: bool,
     ) -> list[list[Reason]]:
-        """The reasons of each of tokens i64[B, L] (n: no item), row after row.
+        """The reasons of each of tokens i64[B, L] (n: no item), row after row. found: `find` of each tile.
 
         The first that holds: bought before; the stronger of a sequence rule and a basket rule; an interest in its
-        category; popularity; else the network alone. `personal`: items the user knows may be on the lists.
+        category; popularity; else the network alone.
         """
-        n = self._n
         # From the weakest reason to the strongest, each writing over the weaker ones.
-        codes = np.where(popular.is_popular[tokens], _POPULAR << _KIND_SHIFT, _FOR_YOU << _KIND_SHIFT)
-        category = self._item_category[tokens]  # B L
-        held = np.take_along_axis(interests.explains, category, axis=1)
-        codes = np.where(held, (_INTEREST << _KIND_SHIFT) + category, codes)
-
-        # Which place of all lists an item has, plus one: written for the lists' items, zero elsewhere. 64 lists of
-        # at most 1000 items: it fits 16 bits.
-        places = self._row_start + tokens
-        self._slot[places] = np.arange(1, BLOCK * tokens.shape[1] + 1).reshape(tokens.shape)
-        self._slot[self._row_start + n] = 0
-        flat = codes.reshape(-1)
+        codes = np.where(popular.is_popular.take(tokens), _POPULAR << _KIND_SHIFT, _FOR_YOU << _KIND_SHIFT)  # B L
+        category = self._item_category.take(tokens)  # B L
+        held = np.take_along_axis(interests.explains, category, axis=1)  # B L
+        flat = np.where(held, category + (_INTEREST << _KIND_SHIFT), codes).reshape(-1)
+        rules, basket, counted = [
+            Hits(*map(np.concatenate, zip(*parts, strict=True))) for parts in zip(*found, strict=True)
+        ]
         strongest = np.zeros(flat.shape, np.float32)
-        if rules is not None:
-            self._because(flat, strongest, rules, _BECAUSE)
-        if basket is not None:
-            self._because(flat, strongest, basket, _TOGETHER)
-        if personal:
-            slots = self._slot[self._row_start + block.count_tokens]  # B C
-            row, column = np.nonzero((slots > 0) & (block.counts > 0.0))
-            kind = block.count_types[row, column].astype(np.int64)
-            about_itself = (_BECAUSE << _KIND_SHIFT) + block.count_tokens[row, column] * _TYPES + kind
-            flat[slots[row, column].astype(np.int64) - 1] = np.where(
-                kind == PURCHASE, _BOUGHT << _KIND_SHIFT, about_itself
-            )
-        self._slot[places] = 0
-        return list(map(self._reasons.__getitem__, codes[: block.rows].reshape(-1).tolist()))
+        if scores.rules is not None:
+            self._because(flat, strongest, scores.rules, rules, _BECAUSE)
+        if scores.basket is not None:
+            self._because(flat, strongest, scores.basket, basket, _TOGETHER)
+        if len(counted.at):
+            self._itself(flat, block, counted)
+        return list(map(self._reasons.__getitem__, flat[: block.rows * tokens.shape[1]].tolist()))
 
     def reasons_of_popular(self, tokens: list[int], explains: npt.NDArray[np.bool_]) -> list[list[Reason]]:
         """Reasons on a popular list: the interest that raised an item, or its popularity.
@@ -180,22 +212,49 @@ class Explainer:
             for code in categories
         ]
 
-    def _because(self, codes: I64, strongest: F32, fired: Fired, kind: int) -> None:
+    def _because(self, codes: I64, strongest: F32, fired: Fired, hits: Hits, kind: int) -> None:
         """Write the source of the strongest rule that points to each item, if it beats `strongest`."""
-        slots = self._slot.take(fired.places.reshape(-1))  # B*J*R
-        hit = np.flatnonzero(slots != 0)
-        slot = slots[hit].astype(np.int64) - 1
-        share = fired.shares.reshape(-1)[hit]
+        share = fired.shares.reshape(-1).take(hits.at)
         best = np.zeros_like(strongest)
-        np.maximum.at(best, slot, share)
-        wins = (share == best[slot]) & (share > strongest[slot])
+        np.maximum.at(best, hits.slot, share)
+        wins = np.flatnonzero((share == best.take(hits.slot)) & (share > strongest.take(hits.slot)))
         # Of equal shares the newest source: backwards, so that it is written last and stays.
-        slot, source = slot[wins][::-1], (hit[wins] // fired.places.shape[2])[::-1]  # source: row * J + age
-        about = fired.sources.reshape(-1)[source] * _TYPES
+        wins = wins[::-1]
+        source = hits.at.take(wins) // fired.places.shape[1]
+        about = fired.last.tokens.take(source) * _TYPES
         if kind == _BECAUSE:
-            about += fired.types.reshape(-1)[source]
+            about += fired.last.types.take(source)
         np.maximum(strongest, best, out=strongest)
-        codes[slot] = (kind << _KIND_SHIFT) + about
+        codes[hits.slot.take(wins)] = about + (kind << _KIND_SHIFT)
+
+    def _itself(self, codes: I64, block: Block, hits: Hits) -> None:
+        """Write "bought before", or what else the user did to the item, for items of a positive count."""
+        liked = np.flatnonzero(block.counts.reshape(-1).take(hits.at) > 0.0)
+        at, slot = hits.at.take(liked), hits.slot.take(liked)
+        kind = block.count_types.reshape(-1).take(at).astype(np.int64)
+        about_itself = (_BECAUSE << _KIND_SHIFT) + block.count_tokens.reshape(-1).take(at) * _TYPES + kind
+        codes[slot] = np.where(kind == PURCHASE, _BOUGHT << _KIND_SHIFT, about_itself)
+
+
+def _largest_first(amounts: F32) -> I64:
+    """Columns i64[rows, at most INTERESTS] of the largest of amounts f32[rows, K] (none below 0), equal ones by column.
+
+    As one integer sort: the bits of floats from 0 up are in order.
+    """
+    columns = amounts.shape[1]
+    sortable = (amounts.view(np.int32).astype(np.int64) << 16) + np.arange(columns, 0, -1)  # rows K
+    sortable.sort(axis=1)
+    largest: I64 = columns - (sortable[:, : -INTERESTS - 1 : -1] & 0xFFFF)
+    return largest
+
+
+def _names(packed: list[bytes], rows: I64, columns: I64) -> list[str]:
+    """Name columns[i] of the names packed[rows[i]], for all i: all are unpacked in one go."""
+    lines = b"".join(packed).decode("utf-8", "replace").split("\n")
+    # A state of c names has c + 1 newlines, one before each name and one at the end.
+    newlines = np.array([names.count(b"\n") for names in packed], np.int64)
+    first = np.cumsum(newlines) - newlines + 1
+    return list(map(lines.__getitem__, (first.take(rows) + columns).tolist()))
 
 
 class _ReasonLists(dict[int, list[Reason]]):
@@ -226,8 +285,3 @@ class _ReasonLists(dict[int, list[Reason]]):
             return Reason("often_together", item_id=item_id, item_name=item_name)
         event_type = EVENT_TYPES[type_code] if type_code < len(EVENT_TYPES) else None
         return Reason("because_of", item_id=item_id, item_name=item_name, event_type=event_type)
-
-
-@lru_cache(maxsize=65_536)
-def _names(packed: bytes) -> list[str]:
-    return packed[1:-1].decode("utf-8", "replace").split("\n")

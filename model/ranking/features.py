@@ -30,6 +30,8 @@ _RULE_FLOOR = np.float32(1e-3)
 an item without a rule has to fall behind, here the ranker learns how far."""
 _RULE_SCALE = np.float32(4.0)
 
+_ROWS: I64 = np.arange(BLOCK, dtype=np.int64)[:, None]  # B 1
+
 
 class FeatureTable:
     """Computes features for a block of users, into memory that is used again.
@@ -84,7 +86,7 @@ class FeatureTable:
         for feature, fired in ((4, rules), (5, basket)):
             if fired is not None:
                 strength = np.log1p(fired.totals / _RULE_FLOOR) / _RULE_SCALE
-                self._sparse(feature, fired.places.reshape(BLOCK, -1), strength.reshape(BLOCK, -1), places)
+                self._sparse(feature, fired.places, strength, places, fired.last.rows[:, None])
 
         changed = popular is not self._popular
         if changed:
@@ -97,14 +99,14 @@ class FeatureTable:
             self.values[:, 7] = self._popularity
         return self.values
 
-    def _sparse(self, feature: int, at: I64, numbers: F32 | np.float32, places: I64 | None) -> None:
-        """Set a feature that is zero but for a few items: at[i] is row * N + token of numbers[i]."""
+    def _sparse(self, feature: int, at: I64, numbers: F32 | np.float32, places: I64 | None, rows: I64 = _ROWS) -> None:
+        """Set a feature that is zero but for a few items: at[i] is row * N + token of numbers[i], rows[i] its row."""
         target = self.values[:, feature]  # B K
         if places is None:
             target.fill(0.0)
             # Rows of `target` lie F * N apart, those of `at` N.
-            start = np.arange(BLOCK, dtype=np.int64)[:, None] * ((len(FEATURES) - 1) * self._width)
-            self.values.reshape(-1)[at + start + feature * self._width] = numbers
+            start = rows * ((len(FEATURES) - 1) * self._width) + feature * self._width
+            self.values.reshape(-1)[at + start] = numbers
         else:
             self._scratch[at] = numbers
             target[:] = self._scratch[places]

@@ -17,7 +17,7 @@ def excluded(block: Block, exclude: Exclude) -> list[I64]:
     """
     n = block.n
     if exclude == "seen":
-        return [block.recent_tokens, block.count_tokens]
+        return [block.seen_tokens]
     left_out = block.counts < 0.0
     if exclude == "session":
         left_out |= block.counted_in_session

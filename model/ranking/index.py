@@ -10,14 +10,15 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 _KEY_BITS = np.uint64(0x7FFF_FFFF_FFFF_FFFF)
+_SLOTS_PER_ITEM = 8
 
 
 class ItemIndex:
     """Maps item keys to tokens (0 .. n-1); a key that is no item of the model, or no item at all, gives n.
 
-    A sorted array of the keys, with a table from their leading bits to the first key that has them. Keys are
-    hashes, so few share their leading bits, and a look-up is one vectorised comparison and a few steps for those;
-    a binary search of thousands of keys would cost several times as much.
+    A hash table with linear probing: keys are hashes already, and their leading bits are the slot where a key
+    stands, or from where it is found a few slots on. A look-up is one vectorised comparison, and a few steps for
+    the one key in twenty that does not stand in its own slot.
     """
 
     def __init__(self, item_ids: list[str]) -> None:
@@ -29,24 +30,27 @@ class ItemIndex:
         self.n = n
         self.tokens_by_key: dict[int, int] = dict(zip(keys.tolist(), range(n), strict=True))
         """The same mapping for one key at a time."""
-        bits = max(8, (16 * n - 1).bit_length())
+        bits = max(8, (_SLOTS_PER_ITEM * n - 1).bit_length())
         self._shift = np.uint64(63 - bits)  # keys have 63 bits
-        start = np.searchsorted(keys[order], np.arange(1 << bits, dtype=np.uint64) << self._shift)
-        self._start: I64 = start.astype(np.int64)
-        # One more at the end, larger than any key: a search never runs past it.
-        self._keys: U64 = np.append(keys[order], np.uint64(np.iinfo(np.uint64).max))
-        self._tokens: I64 = np.append(order, n).astype(np.int64)
+        # In the order of the keys each takes its own slot, or the one behind its forerunner. Slot 0 stays empty: it
+        # is that of key 0, "no item", which many states are padded with.
+        own = np.maximum((keys[order] >> self._shift).astype(np.int64), 1)  # n
+        slot = np.maximum.accumulate(own - np.arange(n)) + np.arange(n)  # n
+        slots = max(1 << bits, int(slot[-1]) + 1) + 1  # an empty one at the end: no search runs past it
+        self._keys: U64 = np.zeros(slots, np.uint64)
+        self._keys[slot] = keys[order]
+        self._tokens: I64 = np.full(slots, n, np.int64)
+        self._tokens[slot] = order
 
     def tokens(self, keys: U64) -> I64:
         """Tokens of keys u64[...], as i64 of the same shape."""
         flat = keys.reshape(-1)
-        # A corrupt or foreign key may have its top bit set; the mask keeps the table's index in range.
-        place = self._start[(flat & _KEY_BITS) >> self._shift]
-        there = self._keys[place]
-        # The few that stand behind others with the same leading bits: one step at a time.
-        behind = np.flatnonzero(there < (flat & _KEY_BITS))
-        while len(behind):
-            place[behind] += 1
-            there[behind] = self._keys[place[behind]]
-            behind = behind[there[behind] < (flat[behind] & _KEY_BITS)]
-        return np.where(there == flat, self._tokens[place], self.n).reshape(keys.shape)
+        # A corrupt or foreign key may have its top bit set; the mask keeps it within the table.
+        slot = ((flat & _KEY_BITS) >> self._shift).view(np.int64)
+        searching = np.flatnonzero(self._keys.take(slot) != flat)
+        while len(searching):
+            slot[searching] += 1
+            there = self._keys[slot[searching]]
+            # A search ends at its key, or at an empty slot, whose token is n.
+            searching = searching[(there != flat[searching]) & (there != 0)]
+        return self._tokens.take(slot).reshape(keys.shape)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
+import numpy.typing as npt
 
 from model.artifact import Artifact
 from model.ranking.block import Block, Request
 from model.ranking.candidates import Candidates
-from model.ranking.explain import Explainer
+from model.ranking.explain import Explainer, Interests
 from model.ranking.fallback import Fallback, Popular, PopularityCache
 from model.ranking.filters import excluded
 from model.ranking.index import ItemIndex
@@ -49,52 +50,62 @@ class Pipeline:
         """The lists of all requests, in their order, by the popularity of the trend's snapshot."""
         popular = self.popularity.at(trend)
         lists: list[UserList] = []
-        for start in range(0, len(requests), BLOCK):
-            lists.extend(self._rank_block(self.read(requests[start : start + BLOCK]), popular))
+        rows = self._scorer.ROWS
+        for start in range(0, len(requests), rows):
+            lists.extend(self._rank_block(self.read(requests[start : start + rows]), popular))
         return lists
 
     def read(self, requests: Sequence[Request]) -> Block:
-        """At most BLOCK requests as arrays."""
+        """Requests as arrays."""
         return Block(requests, self._index, self._state)
 
     def _rank_block(self, block: Block, popular: Popular) -> list[UserList]:
-        scores, rules, basket = self._scorer.score(block, popular)
+        scores = self._scorer.score(block, popular)
         left_out = excluded(block, self._settings.exclude)
-        for tokens in left_out:
-            scores.reshape(-1)[self._row_start + tokens] = -np.inf
-        best, best_scores = self._top.pick(scores)
-        interests = self._explainer.interests(block)
         personal = self._settings.exclude != "seen"
-        reasons = self._explainer.reasons(block, best, rules, basket, interests, popular, personal=personal)
+        best = np.empty((block.height, self._top.size), np.int64)  # B L
+        best_scores = np.empty(best.shape, np.float32)  # B L
+        found = []
+        for tile, (rows, values) in enumerate(zip(block.tiles, scores.tiles, strict=True)):
+            for tokens in left_out:
+                values.reshape(-1)[self._row_start + tokens[rows]] = -np.inf
+            best[rows], best_scores[rows] = own, own_scores = self._top.pick(values)
+            found.append(self._explainer.find(block, tile, values, own, own_scores[:, -1], scores, personal=personal))
+        interests = self._explainer.interests(block)
+        reasons = self._explainer.reasons(block, best, scores, found, interests, popular)
         # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
         shown_scores = best_scores[: block.rows].astype(np.float64).round(4).reshape(-1).tolist()
         items = self._items(best[: block.rows].reshape(-1).tolist(), shown_scores, reasons)
         size = self._top.size
-        short = (best[:, -1] == block.n).tolist()
-        lists = []
-        for row, request in enumerate(block.requests):
-            strategy, own_items = "hybrid", items[row * size : (row + 1) * size]
-            if short[row]:
-                own_items = [item for item in own_items if item.score > -np.inf]
-            if not block.known[row] or not own_items:
-                # Nothing that the model knows is known of the user, or all that there is was left out.
-                strategy = "popular"
-                boost = self._explainer.category_boost(interests.shown[row])
-                places, shares = self._fallback.list_of(popular, boost, [hidden[row] for hidden in left_out])
-                why = self._explainer.reasons_of_popular(places, interests.explains[row])
-                own_items = self._items(places, shares, why)
-            lists.append(
-                UserList(
-                    request.user,
-                    request.event.offset,
-                    request.event,
-                    request.state.events_applied,
-                    strategy,
-                    own_items,
-                    interests.shown[row],
-                )
+        lists = [
+            UserList(
+                request.user,
+                request.event.offset,
+                request.event,
+                request.state.events_applied,
+                "hybrid",
+                items[start : start + size],
+                shown,
             )
+            for request, start, shown in zip(block.requests, range(0, len(items), size), interests.shown, strict=True)
+        ]
+        short = best[:, -1] == block.n
+        for row in np.flatnonzero(short[: block.rows]).tolist():
+            lists[row].items = [item for item in lists[row].items if item.score > -np.inf]
+        # Nothing that the model knows is known of the user, or all that there is was left out.
+        unranked = ~block.known | (best[:, 0] == block.n)
+        for row in np.flatnonzero(unranked[: block.rows]).tolist():
+            lists[row].strategy = "popular"
+            hidden = [tokens[row] for tokens in left_out]
+            lists[row].items = self._popular_items(popular, interests, row, hidden)
         return lists
+
+    def _popular_items(
+        self, popular: Popular, interests: Interests, row: int, hidden: list[npt.NDArray[np.int64]]
+    ) -> list[RankedItem]:
+        boost = self._explainer.category_boost(interests.shown[row])
+        tokens, shares = self._fallback.list_of(popular, boost, hidden)
+        return self._items(tokens, shares, self._explainer.reasons_of_popular(tokens, interests.explains[row]))
 
     def _items(self, tokens: list[int], scores: list[float], reasons: list[list[Reason]]) -> list[RankedItem]:
         """Items of one or more whole lists, one after the other. Token n gives an item of no name."""

@@ -100,7 +100,7 @@ def test_where_a_rows_place_matters_rows_are_computed_one_by_one(caplog: pytest.
     placed = dataclasses.replace(tiny, network=torch.jit.script(_Placed()))
     with caplog.at_level(logging.WARNING):
         serving = Serving(placed)
-    assert serving.rows == 1
+    assert serving.sizes == (1,)
     assert "one by one" in caplog.text
     vectors = some_vectors(tiny, 3)
     assert serving.step(vectors, [0, 0, 0], [1, 1, 1]) == vectors

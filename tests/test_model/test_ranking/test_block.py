@@ -29,14 +29,16 @@ def test_a_user_of_unknown_items_only_is_unknown(make_block) -> None:
 
 
 def test_last_items_are_the_known_ones_that_speak_for_themselves(make_block) -> None:
-    block = make_block(["view milk", "view bread", "hide jam", "session_start", "view drill", "view hammer"])
-    tokens, types = block.last_items(4, of_session=False)
-    assert tokens[0].tolist() == [4, 1, 0, 8]
-    assert types[0, 0] == TYPE_CODES["view"]
-    tokens, _ = block.last_items(4, of_session=True)
-    assert tokens[0].tolist() == [4, 8, 8, 8]
-    tokens, _ = block.last_items(1, of_session=False)
-    assert tokens[0].tolist() == [4]
+    block = make_block(
+        ["view milk", "view bread", "hide jam", "session_start", "view drill", "view hammer"], ["like nails"]
+    )
+    last = block.last_items(4, of_session=False)
+    assert last.tokens.tolist() == [4, 1, 0, 5]
+    assert last.rows.tolist() == [0, 0, 0, 1]
+    assert last.ages.tolist() == [0, 1, 2, 0]
+    assert last.types.tolist() == [TYPE_CODES["view"]] * 3 + [TYPE_CODES["like"]]
+    assert block.last_items(4, of_session=True).tokens.tolist() == [4, 5]
+    assert block.last_items(2, of_session=False).tokens.tolist() == [4, 1, 5]
 
 
 def test_a_session_longer_than_the_recent_list_goes_on_in_the_counts(make_block) -> None:

@@ -10,10 +10,11 @@ from model.serving import Serving
 
 def fired_totals(fired: Fired, row: int, width: int) -> dict[int, float]:
     """Token -> share of all that the row's rules give."""
-    tokens = fired.places[row].reshape(-1) - row * width
+    own = fired.last.rows == row
+    tokens = fired.places[own].reshape(-1) - row * width
     return {
         int(token): float(total)
-        for token, total in zip(tokens, fired.totals[row].reshape(-1), strict=True)
+        for token, total in zip(tokens, fired.totals[own].reshape(-1), strict=True)
         if token < 8
     }
 
@@ -31,8 +32,8 @@ def test_rules_of_the_last_items_add_up_older_ones_weighing_less(candidates, mak
     assert fired_totals(fired, 1, candidates.width) == pytest.approx({2: 0.7, 1: 0.3})
     assert fired_totals(fired, 0, candidates.width) == pytest.approx({5: 1.0})
     assert fired_totals(fired, 2, candidates.width) == {}
-    assert fired.sources[1, :2].tolist() == [1, 0]
-    np.testing.assert_allclose(fired.shares[1].sum(), 1.0, rtol=1e-6)
+    assert fired.last.tokens[fired.last.rows == 1].tolist() == [1, 0]
+    np.testing.assert_allclose(fired.shares[fired.last.rows == 1].sum(), 1.0, rtol=1e-6)
 
 
 def test_basket_rules_fire_from_the_running_session_only(candidates, make_block) -> None:
@@ -49,7 +50,7 @@ def test_a_row_does_not_depend_on_the_others(candidates, make_block) -> None:
     among = candidates.rules(make_block(["view milk"], ["view hammer"], user))
     assert alone is not None
     assert among is not None
-    np.testing.assert_array_equal(alone.totals[0], among.totals[2])
+    np.testing.assert_array_equal(alone.totals, among.totals[among.last.rows == 2])
 
 
 def test_only_the_best_rules_of_an_item_are_used(artifact, make_block) -> None:

@@ -2,7 +2,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from model.ranking.candidates import Candidates
+from model.ranking.candidates import Candidates, Scores
 from model.ranking.explain import INTERESTS, Explainer
 from model.ranking.fallback import Popular
 from model.ranking.lists import Interest, Reason
@@ -26,17 +26,13 @@ def reasons_of(artifact, state_settings, make_block):
         block = make_block(["view milk", "view hammer"], events)
         listed = np.full((BLOCK, len(tokens)), 8, np.int64)
         listed[:2] = tokens
-        found = explainer.reasons(
-            block,
-            listed,
-            candidates.rules(block),
-            candidates.basket(block),
-            explainer.interests(block),
-            popular,
-            personal=personal,
-        )
-        assert len(found) == 2 * len(tokens)
-        return {token: why[0] for token, why in zip(tokens, found[len(tokens) :], strict=True)}
+        # All scores are equal: none of the listed items is too low to be looked up.
+        values, lowest = np.zeros((BLOCK, serving.width), np.float32), np.zeros(BLOCK, np.float32)
+        scores = Scores(iter([values]), candidates.rules(block), candidates.basket(block))
+        found = explainer.find(block, 0, values, listed, lowest, scores, personal=personal)
+        made = explainer.reasons(block, listed, scores, [found], explainer.interests(block), popular)
+        assert len(made) == 2 * len(tokens)
+        return {token: why[0] for token, why in zip(tokens, made[len(tokens) :], strict=True)}
 
     return reasons
 

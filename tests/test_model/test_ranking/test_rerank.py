@@ -17,7 +17,7 @@ from model.ranking.features import FEATURES
 from model.ranking.index import ItemIndex
 from model.ranking.rerank import LearntBlend, LearntInputs, LogLinear, TopItems
 from model.ranking.settings import RankingSettings
-from model.serving import BLOCK, Serving
+from model.serving import BLOCK, LANES, Serving
 from state.settings import StateSettings
 
 USERS = [["view milk", "purchase bread"], [], ["view hammer", "view drill"]]
@@ -53,7 +53,7 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
     vectors = draw.standard_normal((3, artifact.state_size)).astype(np.float32)
     for request, vector in zip(block.requests, vectors, strict=True):
         request.state.vector = vector.tobytes()
-    scores = LogLinear(candidates, ranking).score(block, popular_of(artifact))
+    scores = next(LogLinear(candidates, ranking).score(block, popular_of(artifact)).tiles)
 
     queries = vectors[:, -artifact.dim :]  # what the network's query reads
     network = queries @ artifact.item_matrix.T + artifact.item_bias
@@ -70,16 +70,16 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
         + np.log1p(counts)
         + 0.3 * np.log(artifact.popularity * 8 + 0.01)
     )
-    got = scores.values[:3, :8]
+    got = scores[:3, :8]
     difference = got - expected
     np.testing.assert_allclose(difference - difference.mean(axis=1, keepdims=True), 0.0, atol=2e-3)
-    assert (scores.values[:, 8:] == -np.inf).all()
+    assert (scores[:, 8:] == -np.inf).all()
 
 
 def test_without_the_network_the_rest_decides(artifact, make_block) -> None:
     ranking = RankingSettings(network_weight=0.0)
     candidates = Candidates(artifact, Serving(artifact), ranking)
-    scores = LogLinear(candidates, ranking).score(make_block([]), popular_of(artifact)).values[0]
+    scores = next(LogLinear(candidates, ranking).score(make_block([]), popular_of(artifact)).tiles)[0]
     assert np.argsort(-scores[:8], kind="stable").tolist() == list(range(8))  # by popularity
     assert (scores[8:] == -np.inf).all()
 
@@ -104,12 +104,12 @@ def test_the_learnt_blend_is_its_network_over_the_features(artifact, make_block)
     artifact = dataclasses.replace(artifact, blend=a_blend())
     candidates = Candidates(artifact, Serving(artifact), RankingSettings())
     block, popular = make_block(*USERS), popular_of(artifact)
-    scores = LearntBlend(candidates, artifact, RankingSettings()).score(block, popular)
+    scores = next(LearntBlend(candidates, artifact, RankingSettings()).score(block, popular).tiles)
     features, tokens, _, _ = LearntInputs(candidates, artifact, RankingSettings()).of(block, popular)
     assert tokens is None
     for row in range(3):
-        np.testing.assert_allclose(scores.values[row, :8], by_hand(a_blend(), features[row, :, :8]), rtol=1e-4)
-    assert (scores.values[:, 8:] == -np.inf).all()
+        np.testing.assert_allclose(scores[row, :8], by_hand(a_blend(), features[row, :, :8]), rtol=1e-4)
+    assert (scores[:, 8:] == -np.inf).all()
 
 
 def test_of_a_large_catalogue_the_best_candidates_are_scored(monkeypatch, artifact, make_block) -> None:
@@ -119,9 +119,9 @@ def test_of_a_large_catalogue_the_best_candidates_are_scored(monkeypatch, artifa
     artifact = dataclasses.replace(artifact, blend=a_blend())
     candidates = Candidates(artifact, Serving(artifact), ranking)
     block, popular = make_block(*USERS), popular_of(artifact)
-    some = LearntBlend(candidates, artifact, ranking).score(block, popular).values
+    some = next(LearntBlend(candidates, artifact, ranking).score(block, popular).tiles)
     monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 8)
-    whole = LearntBlend(candidates, artifact, ranking).score(block, popular).values
+    whole = next(LearntBlend(candidates, artifact, ranking).score(block, popular).tiles)
     assert (np.isfinite(some[:3]).sum(axis=1) == 3).all()
     np.testing.assert_allclose(some[np.isfinite(some)][:9], whole[np.isfinite(some)][:9], rtol=1e-5)
     # Bought bread, a rule to butter, a basket rule to jam.
@@ -150,7 +150,7 @@ def test_a_blend_for_other_features_is_refused(artifact, change) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    n=st.integers(1, 700),
+    n=st.integers(1, 1400),
     size=st.integers(1, 100),
     seed=st.integers(0, 10**6),
     distinct=st.integers(1, 50),
@@ -158,7 +158,7 @@ def test_a_blend_for_other_features_is_refused(artifact, change) -> None:
 )
 def test_the_best_are_those_of_a_stable_sort(n: int, size: int, seed: int, distinct: int, left_out: float) -> None:
     draw = np.random.default_rng(seed)
-    width = (n // 128 + 1) * 128
+    width = (n // LANES + 1) * LANES
     scores = np.full((BLOCK, width), -np.inf, np.float32)
     scores[:, :n] = draw.integers(-distinct, distinct + 1, (BLOCK, n)) * 0.25  # many ties, zeros, negatives
     scores[:, :n][draw.random((BLOCK, n)) < left_out] = -np.inf
@@ -196,8 +196,8 @@ def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stan
             state.apply(event, StateSettings())
         requests.append(Request(b"u", event, state))
     for scorer in (linear, blend):
-        straight = scorer.score(Block(requests, index, StateSettings()), popular).values[:40].copy()
-        turned = scorer.score(Block(requests[::-1], index, StateSettings()), popular).values[:40]
+        straight = next(scorer.score(Block(requests, index, StateSettings()), popular).tiles)[:40].copy()
+        turned = next(scorer.score(Block(requests[::-1], index, StateSettings()), popular).tiles)[:40]
         assert straight.tobytes() == turned[::-1].tobytes()
-        alone = scorer.score(Block(requests[7:8], index, StateSettings()), popular).values[0]
+        alone = next(scorer.score(Block(requests[7:8], index, StateSettings()), popular).tiles)[0]
         assert alone.tobytes() == straight[7].tobytes()
