@@ -40,16 +40,18 @@ class Processed(msgspec.Struct):
     """and making lists."""
 
 
-class _Steps:
-    """Steps of the network waiting for a user, in order."""
+class _Waiting:
+    """What waits for a user until all of the batch is applied: steps of the network, in order, and a list."""
 
-    __slots__ = ("copies", "state", "tokens", "types")
+    __slots__ = ("copies", "last", "state", "tokens", "types")
 
     def __init__(self, state: InterestState) -> None:
         self.state = state
+        self.last = -1
+        """Index in the batch of the last event that was applied."""
         self.tokens: list[int] = []
         self.types: list[int] = []
-        self.copies: dict[int, list[InterestState]] = {}
+        self.copies: dict[int, list[InterestState]] | None = None
         """Copies of the state by the number of steps after which they take the vector."""
 
 
@@ -116,26 +118,26 @@ class Recommender:
         One portion for each epoch of the trend that wants any; they are to be made before the next is asked for,
         while the trend's snapshot is that of their epoch. Durations and duplicates are added to `done`.
         """
+        first_duplicate = len(done.duplicates)
         requests = self._update(batch, states, done, lists)
         started = perf_counter()
-        duplicates = set(done.duplicates)
+        duplicates = set(done.duplicates[first_duplicate:])
         at: list[int] = []
         wanted: list[Request] = []
-        refresh = trend.refresh_events
-        epoch = -1
-        for index, (_, interaction) in enumerate(batch):
-            if interaction.offset // refresh != epoch:
+        next_epoch = -(2**63)  # the offset at which the next begins
+        for index, ((_, interaction), request) in enumerate(zip(batch, requests, strict=True)):
+            offset, weight = interaction.offset, interaction.weight
+            if offset >= next_epoch:
                 if wanted:
                     done.state_s += perf_counter() - started
                     yield at, wanted
                     at, wanted = [], []
                     started = perf_counter()
-                epoch = interaction.offset // refresh
-                trend.enter(interaction.offset)
-            if interaction.weight > 0.0 and index not in duplicates:
+                next_epoch = (offset // trend.refresh_events + 1) * trend.refresh_events
+                trend.enter(offset)
+            if weight > 0.0 and index not in duplicates:
                 for item in interaction.items:
-                    trend.add(interaction.offset, item, interaction.weight, interaction.time_ms)
-            request = requests.get(index)
+                    trend.add(offset, item, weight, interaction.time_ms)
             if request is not None:
                 at.append(index)
                 wanted.append(request)
@@ -151,57 +153,59 @@ class Recommender:
         states: dict[bytes, InterestState],
         done: Processed,
         lists: Literal["last", "every", "none"],
-    ) -> dict[int, Request]:
-        """Apply all events, then step all vectors. Returns the lists to make by index of the event.
+    ) -> list[Request | None]:
+        """Apply all events, then step all vectors. Returns for each event the list to make, if any.
 
         All of the batch is applied before the first list is made. That is safe: a list is made after a user's
         last event (of the state as it then is), or from a copy of the state.
         """
         started = perf_counter()
         settings = self.state_settings
-        tokens_by_key = self.index.tokens_by_key
+        token_of = self.index.tokens_by_key.get
         checksum = self.artifact.checksum
-        steps: dict[bytes, _Steps] = {}
-        requests: dict[int, Request] = {}
-        last: dict[bytes, int] = {}
+        duplicate, began = Applied.DUPLICATE, Applied.BEGAN
+        users: dict[bytes, _Waiting] = {}
+        requests: list[Request | None] = [None] * len(batch)
         for index, (user, interaction) in enumerate(batch):
             state = states.get(user)
             if state is None:
                 state = states[user] = InterestState()
             recent = state.recent
             applied = state.advance(interaction, settings)
-            if applied is Applied.DUPLICATE:
+            if applied is duplicate:
                 done.duplicates.append(index)
                 continue
-            waiting = steps.get(user)
+            waiting = users.get(user)
             if waiting is None:
-                waiting = steps[user] = _Steps(state)
+                waiting = users[user] = _Waiting(state)
                 if state.vector_model != checksum:
                     self._rebuild(state, recent, waiting)
-            if applied is Applied.BEGAN:
+            waiting.last = index
+            if applied is began:
                 waiting.tokens.append(self.serving.session_token)
                 waiting.types.append(SESSION_START)
             if interaction.weight != 0.0 and interaction.type not in NEGATIVE_TYPES:
                 for item in interaction.items:
-                    token = tokens_by_key.get(item)
+                    token = token_of(item)
                     if token is not None:
                         waiting.tokens.append(token)
                         waiting.types.append(interaction.type)
             if lists == "every":
                 snapshot = copy.copy(state)
+                if waiting.copies is None:
+                    waiting.copies = {}
                 waiting.copies.setdefault(len(waiting.tokens), []).append(snapshot)
                 requests[index] = Request(user, interaction, snapshot)
-            elif lists == "last":
-                last[user] = index
-        for user, index in last.items():
-            requests[index] = Request(user, batch[index][1], states[user])
+        if lists == "last":
+            for user, waiting in users.items():
+                requests[waiting.last] = Request(user, batch[waiting.last][1], waiting.state)
         stepped = perf_counter()
         done.state_s += stepped - started
-        self._step(list(steps.values()))
+        self._step(list(users.values()))
         done.model_s += perf_counter() - stepped
         return requests
 
-    def _rebuild(self, state: InterestState, recent: bytes, waiting: _Steps) -> None:
+    def _rebuild(self, state: InterestState, recent: bytes, waiting: _Waiting) -> None:
         """Start a vector of this model anew, from the interactions `recent` that came before the batch.
 
         A vector of another model means nothing to this one. The recent interactions bring back most of it: the
@@ -216,22 +220,20 @@ class Recommender:
                 waiting.tokens.append(token)
                 waiting.types.append(kind)
 
-    def _step(self, waiting: list[_Steps]) -> None:
+    def _step(self, waiting: list[_Waiting]) -> None:
         """Step all vectors, each user's tokens in order: one round for the first token of each, and so on."""
         turn = 0
-        active = [steps for steps in waiting if steps.tokens]
+        active = [user for user in waiting if user.tokens]
         while active:
             stepped = self.serving.step(
-                [steps.state.vector for steps in active],
-                [steps.tokens[turn] for steps in active],
-                [steps.types[turn] for steps in active],
+                [user.state.vector for user in active],
+                [user.tokens[turn] for user in active],
+                [user.types[turn] for user in active],
             )
             turn += 1
-            going_on = []
-            for steps, vector in zip(active, stepped, strict=True):
-                steps.state.vector = vector
-                for snapshot in steps.copies.get(turn, ()):
-                    snapshot.vector = vector
-                if len(steps.tokens) > turn:
-                    going_on.append(steps)
-            active = going_on
+            for user, vector in zip(active, stepped, strict=True):
+                user.state.vector = vector
+                if user.copies is not None:
+                    for snapshot in user.copies.get(turn, ()):
+                        snapshot.vector = vector
+            active = [user for user in active if len(user.tokens) > turn]

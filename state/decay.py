@@ -27,6 +27,7 @@ def bounded_weight(weight: float) -> float:
 def growth(time_s: float, ref_s: float, half_life_s: float) -> float:
     """Factor 2**((time - ref) / half_life) that a weight enters an amount with.
 
-    Meant for times at most REBASE_AFTER_HALF_LIVES after `ref_s`; a time long before it gives 0.0.
+    Meant for times at most REBASE_AFTER_HALF_LIVES after `ref_s`; a time long before it gives 0.0. Times so far
+    after it that no float holds the factor are those of a damaged state, and give a large factor, not an error.
     """
-    return float(2.0 ** ((time_s - ref_s) / half_life_s))
+    return float(2.0 ** min((time_s - ref_s) / half_life_s, 1000.0))

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from heapq import nsmallest
 
 import numpy as np
 import numpy.typing as npt
 
 from state.decay import REBASE_AFTER_HALF_LIVES, bounded_weight, growth
 from state.errors import StateCorruptError
+
+U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
 
 SNAPSHOT_KEY = b"\0trend"
 """Changelog key of the snapshot. A user's key never begins with a zero byte."""
@@ -58,17 +60,27 @@ class Trend:
         self.half_life_s = half_life_s
         self.refresh_events = refresh_events
         self.epoch = 0
-        self.snapshot: dict[int, float] = {}
-        """Decayed weight of each item at `snapshot_time_ms`, from all epochs before `epoch`."""
+        self.snapshot_keys: U64 = np.empty(0, np.uint64)
+        """Keys of the snapshot's items, in order of arrival."""
+        self.snapshot_amounts: F64 = np.empty(0, np.float64)
+        """Decayed weight of each of them at `snapshot_time_ms`, from all epochs before `epoch`."""
+        self._places: dict[int, int] = {}  # where in the snapshot an item is
         self.snapshot_time_ms = 0
         self.version = 0
         """Changes whenever `snapshot` does, so that arrays made from it can be kept."""
+        self._half_life_ms = 1000.0 * half_life_s
+        self._next_epoch_offset = refresh_events
         self._pending: dict[int, float] = {}  # amounts of this epoch, at reference time _pending_ref_ms
         self._pending_ref_ms = 0
         self._newest_ms = 0
         self._undrained: list[tuple[int, float, int]] = []  # events since the last drain or border
         self._deltas = 0  # delta records written since the last snapshot
         self._border = False  # a border was passed since the last drain
+
+    @property
+    def snapshot(self) -> dict[int, float]:
+        """Decayed weight of each item by key."""
+        return dict(zip(self.snapshot_keys.tolist(), self.snapshot_amounts.tolist(), strict=True))
 
     def epoch_of(self, offset: int) -> int:
         """The epoch that an offset belongs to."""
@@ -82,24 +94,28 @@ class Trend:
         epoch = offset // self.refresh_events
         if epoch <= self.epoch:
             return
-        self.epoch = epoch
+        self._begin(epoch)
         if self._pending:
             self._take_in()
             self._border = True
             self._undrained.clear()
 
+    def _begin(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._next_epoch_offset = (epoch + 1) * self.refresh_events
+
     def add(self, offset: int, item: int, weight: float, time_ms: int) -> None:
         """Count `weight` for an item. Offsets must not go back."""
-        self.enter(offset)
-        if not weight > 0.0:
-            return
-        self._count(item, weight, time_ms)
-        self._undrained.append((item, weight, time_ms))
+        if offset >= self._next_epoch_offset:
+            self.enter(offset)
+        if weight > 0.0:
+            self._count(item, weight, time_ms)
+            self._undrained.append((item, weight, time_ms))
 
     def _count(self, item: int, weight: float, time_ms: int) -> None:
         if not self._pending:
             self._pending_ref_ms = time_ms
-        exponent = (time_ms - self._pending_ref_ms) / (1000.0 * self.half_life_s)
+        exponent = (time_ms - self._pending_ref_ms) / self._half_life_ms
         if exponent > REBASE_AFTER_HALF_LIVES:
             factor = 2.0**-exponent
             self._pending = {key: amount * factor for key, amount in self._pending.items()}
@@ -107,21 +123,33 @@ class Trend:
             exponent = 0.0
         amount = bounded_weight(weight) * 2.0**exponent
         self._pending[item] = self._pending.get(item, 0.0) + amount
-        self._newest_ms = max(self._newest_ms, time_ms)
+        if time_ms > self._newest_ms:
+            self._newest_ms = time_ms
 
     def _take_in(self) -> None:
         """snapshot := snapshot + pending, both decayed to the newest event's time."""
         old = growth(self.snapshot_time_ms / 1000, self._newest_ms / 1000, self.half_life_s)
         new = growth(self._pending_ref_ms / 1000, self._newest_ms / 1000, self.half_life_s)
-        counts = {key: amount * old for key, amount in self.snapshot.items()}
-        for key, amount in self._pending.items():
-            counts[key] = counts.get(key, 0.0) + amount * new
-        if len(counts) > MAX_ITEMS:
-            counts = dict(nsmallest(MAX_ITEMS, counts.items(), key=_largest_first))
-        self.snapshot = counts
+        places = self._places
+        added = [key for key in self._pending if key not in places]
+        for key in added:
+            places[key] = len(places)
+        keys = np.append(self.snapshot_keys, np.array(added, np.uint64))
+        amounts = np.append(self.snapshot_amounts * old, np.zeros(len(added)))
+        at = np.array([places[key] for key in self._pending], np.int64)
+        amounts[at] += np.array(list(self._pending.values())) * new
+        if len(keys) > MAX_ITEMS:
+            kept = np.lexsort((keys, -amounts))[:MAX_ITEMS]  # the largest, of equal ones the smaller key
+            keys, amounts = keys[kept], amounts[kept]
+        self._set_snapshot(keys, amounts)
         self.snapshot_time_ms = self._newest_ms
         self.version += 1
         self._pending = {}
+
+    def _set_snapshot(self, keys: U64, amounts: F64) -> None:
+        self.snapshot_keys, self.snapshot_amounts = keys, amounts
+        if len(self._places) != len(keys):
+            self._places = dict(zip(keys.tolist(), range(len(keys)), strict=True))
 
     # --- changelog
 
@@ -143,9 +171,9 @@ class Trend:
         return records
 
     def _snapshot_record(self) -> bytes:
-        table: npt.NDArray[np.void] = np.empty(len(self.snapshot), _COUNT)
-        table["key"] = list(self.snapshot)
-        table["amount"] = list(self.snapshot.values())
+        table: npt.NDArray[np.void] = np.empty(len(self.snapshot_keys), _COUNT)
+        table["key"] = self.snapshot_keys
+        table["amount"] = self.snapshot_amounts
         head = self._head(self.snapshot_time_ms, self._newest_ms, len(table))
         return head + table.tobytes()
 
@@ -163,8 +191,8 @@ class Trend:
         if record is not None:
             epoch, ref_ms, newest_ms, entries = trend._read_head(record, _COUNT.itemsize)
             table = np.frombuffer(record, _COUNT, entries, _HEAD.size)
-            trend.epoch = epoch
-            trend.snapshot = dict(zip(table["key"].tolist(), table["amount"].tolist(), strict=True))
+            trend._begin(epoch)
+            trend._set_snapshot(table["key"].astype(np.uint64), table["amount"].astype(np.float64))
             trend.snapshot_time_ms = ref_ms
             trend._newest_ms = newest_ms
             trend.version = 1
@@ -172,7 +200,7 @@ class Trend:
             epoch, _, _, _ = trend._read_head(record, _EVENT.size)
             # Epochs pass unseen while nothing is counted: a later delta may be of a later epoch, but then
             # nothing was pending, or a snapshot would have been written.
-            trend.epoch = epoch
+            trend._begin(epoch)
             for item, weight, time_ms in _EVENT.iter_unpack(record[_HEAD.size :]):
                 trend._count(item, weight, time_ms)
             trend._deltas += 1
@@ -190,7 +218,3 @@ class Trend:
             "written by a newer Driftline. Stop the worker, delete its data folder (it is rebuilt from the "
             "changelog) and start it again."
         )
-
-
-def _largest_first(entry: tuple[int, float]) -> tuple[float, int]:
-    return (-entry[1], entry[0])

@@ -54,7 +54,8 @@ class LastItems(NamedTuple):
 class Block:
     """Arrays over the rows of a block: row i is request i, rows beyond the requests are empty.
 
-    Letters in shapes: B rows, a multiple of the 64 of a tile, H recent items kept, C counted items kept, J last items asked for, n items.
+    Letters in shapes: B rows, a multiple of the 64 of a tile, H recent items kept, C counted items kept, n items,
+    P last items of all rows.
     A token of n means "none, or an item that the model does not know".
     """
 
@@ -82,8 +83,8 @@ class Block:
         """i64[B, H], the newest last."""
         self.count_tokens: I64 = self.seen_tokens[:, h:]
         """i64[B, C]."""
-        self._known = self.seen_tokens < self.n  # B H+C
-        self.known: Bools = self._known.any(axis=1)
+        self._known: Bools = np.less(self.seen_tokens, self.n)  # B H+C
+        self.known: Bools = np.logical_or.reduce(self._known, axis=1)
         """bool[B]: at least one item of the user's is one of the model's."""
 
     # What not every way of ranking reads is computed when it is first asked for.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from model.artifact import Artifact
 from model.ranking.block import Block, LastItems, Request
@@ -60,7 +61,7 @@ class RuleTable:
         """to i32[n, R] padded with -1, weight f32[n, R], best first."""
         n = len(to)
         used = to[:, :per_item] >= 0
-        self._to: I64 = np.where(used, to[:, :per_item], n).astype(np.int64)  # n R
+        self._to: I32 = np.where(used, to[:, :per_item], n).astype(np.int32)  # n R
         self._weight: F32 = np.where(used, weight[:, :per_item], 0.0).astype(np.float32)  # n R
         self._whole: F32 = self._weight.sum(axis=1)  # n
         self.empty = not bool((self._weight > 0.0).any())
@@ -78,8 +79,7 @@ class RuleTable:
         whole[whole <= 0.0] = 1.0
         shares = self._weight.take(last.tokens, axis=0)  # P R
         shares *= (weighed / whole.take(last.rows))[:, None]
-        places = self._to.take(last.tokens, axis=0)  # P R
-        places += (last.rows % BLOCK * scratch.shape[1])[:, None]
+        places = self._to.take(last.tokens, axis=0) + (last.rows % BLOCK * scratch.shape[1])[:, None]  # P R
         ends = np.searchsorted(last.rows, [rows.stop for rows in block.tiles]).tolist()
         tiles = [slice(start, end) for start, end in pairwise([0, *ends])]
         sums, totals = scratch.reshape(-1), np.empty_like(shares)
@@ -100,7 +100,7 @@ class Candidates:
         self._serving = serving
         self._rules = RuleTable(artifact.rules_to, artifact.rules_weight, per_item=per_item)
         self._basket = RuleTable(artifact.basket_to, artifact.basket_weight, per_item=per_item)
-        self.scores: F32 = np.full((BLOCK, self.width), -np.inf, np.float32)
+        self.scores: F32 = torch.full((BLOCK, self.width), -torch.inf).numpy()  # torch's memory is aligned
         """f32[64, N]: memory for the scores of a tile. Rules add up in it, so they fire before it is filled: one
         array that stays in the processor's cache is faster than two that push each other out."""
         self.scores[:, : self.n] = -np.arange(self.n)  # rows that no user has yet: any list, but no NaN and no ties

@@ -12,10 +12,11 @@ from model.ranking.block import Block
 from model.ranking.candidates import Fired, Scores
 from model.ranking.fallback import Popular
 from model.ranking.lists import Interest, Reason
+from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
 from state.interest import InterestState, category_name
 from state.settings import StateSettings
-from state.weights import EVENT_TYPES, PURCHASE
+from state.weights import PURCHASE
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -26,11 +27,6 @@ INTERESTS = 5
 
 _INTEREST_SHARE = 0.1
 """A category with at least this share of a user's interest explains an item."""
-
-# A reason as one number: its kind in the high bits, what it is about below. Equal numbers, one shared object.
-_FOR_YOU, _POPULAR, _BOUGHT, _INTEREST, _TOGETHER, _BECAUSE = range(6)
-_KIND_SHIFT = 40
-_TYPES = 256
 
 
 class Interests(NamedTuple):
@@ -71,18 +67,15 @@ class Explainer:
         names = [category_name(category) for category in artifact.item_categories]
         distinct = sorted(set(names) - {""})
         self._category_code = {name: code for code, name in enumerate(distinct)}
-        self._categories = {
-            self._category_code[name]: category
-            for name, category in zip(names, artifact.item_categories, strict=True)
-            if name
-        }
+        whole_names = dict(zip(names, artifact.item_categories, strict=True))
         self._no_category = none = len(distinct)
         self._item_category = np.array([*(self._category_code.get(name, none) for name in names), none], np.int64)
         """i64[n + 1]: category of each item, the last code where it has none."""
-        self._reasons = _ReasonLists(artifact, self._categories)
+        self._codes = ReasonCodes(artifact, [whole_names[name] for name in distinct])
         self._slot = np.zeros(BLOCK * width, np.uint16)  # all zero between calls
         self._row_start = np.arange(BLOCK, dtype=np.int64)[:, None] * width  # 64 1
         self._no_item = self._row_start + n
+        self._numbers = np.arange(1, BLOCK * 1000 + 1, dtype=np.uint16)
 
     # --- interests
 
@@ -142,7 +135,7 @@ class Explainer:
         # Which place of all the tile's lists an item has, plus one: written for the lists' items, zero elsewhere.
         # 64 lists of at most 1000 items: it fits 16 bits.
         places = self._row_start + tokens  # 64 L
-        self._slot[places] = np.arange(1, tokens.size + 1, dtype=np.uint16).reshape(tokens.shape)
+        self._slot[places] = self._numbers[: tokens.size].reshape(tokens.shape)
         self._slot[self._no_item] = 0
         flat, rows = values.reshape(-1), block.tiles[tile]
         first_slot = rows.start * tokens.shape[1]
@@ -185,35 +178,35 @@ class Explainer:
         category; popularity; else the network alone.
         """
         # From the weakest reason to the strongest, each writing over the weaker ones.
-        codes = np.where(popular.is_popular.take(tokens), _POPULAR << _KIND_SHIFT, _FOR_YOU << _KIND_SHIFT)  # B L
+        codes = np.where(popular.is_popular.take(tokens), POPULAR, FOR_YOU)  # B L
         category = self._item_category.take(tokens)  # B L
         held = np.take_along_axis(interests.explains, category, axis=1)  # B L
-        flat = np.where(held, category + (_INTEREST << _KIND_SHIFT), codes).reshape(-1)
+        flat = np.where(held, self._codes.interest_in(category), codes).reshape(-1)
         rules, basket, counted = [
             Hits(*map(np.concatenate, zip(*parts, strict=True))) for parts in zip(*found, strict=True)
         ]
         strongest = np.zeros(flat.shape, np.float32)
         if scores.rules is not None:
-            self._because(flat, strongest, scores.rules, rules, _BECAUSE)
+            self._because(flat, strongest, scores.rules, rules, by_type=True)
         if scores.basket is not None:
-            self._because(flat, strongest, scores.basket, basket, _TOGETHER)
+            self._because(flat, strongest, scores.basket, basket, by_type=False)
         if len(counted.at):
             self._itself(flat, block, counted)
-        return list(map(self._reasons.__getitem__, flat[: block.rows * tokens.shape[1]].tolist()))
+        return self._codes.lists(flat[: block.rows * tokens.shape[1]])
 
     def reasons_of_popular(self, tokens: list[int], explains: npt.NDArray[np.bool_]) -> list[list[Reason]]:
         """Reasons on a popular list: the interest that raised an item, or its popularity.
 
         explains: bool[number of categories], of the user.
         """
-        categories = self._item_category[tokens].tolist()
-        return [
-            self._reasons[(_INTEREST << _KIND_SHIFT) + code if explains[code] else _POPULAR << _KIND_SHIFT]
-            for code in categories
-        ]
+        categories = self._item_category[tokens]
+        return self._codes.lists(np.where(explains[categories], self._codes.interest_in(categories), POPULAR))
 
-    def _because(self, codes: I64, strongest: F32, fired: Fired, hits: Hits, kind: int) -> None:
-        """Write the source of the strongest rule that points to each item, if it beats `strongest`."""
+    def _because(self, codes: I64, strongest: F32, fired: Fired, hits: Hits, *, by_type: bool) -> None:
+        """Write the source of the strongest rule that points to each item, if it beats `strongest`.
+
+        `by_type`: as "because of" the type of event on the source, else as "often together".
+        """
         share = fired.shares.reshape(-1).take(hits.at)
         best = np.zeros_like(strongest)
         np.maximum.at(best, hits.slot, share)
@@ -221,19 +214,18 @@ class Explainer:
         # Of equal shares the newest source: backwards, so that it is written last and stays.
         wins = wins[::-1]
         source = hits.at.take(wins) // fired.places.shape[1]
-        about = fired.last.tokens.take(source) * _TYPES
-        if kind == _BECAUSE:
-            about += fired.last.types.take(source)
+        about, types = fired.last.tokens.take(source), fired.last.types.take(source)
         np.maximum(strongest, best, out=strongest)
-        codes[hits.slot.take(wins)] = about + (kind << _KIND_SHIFT)
+        reason = self._codes.because_of(about, types) if by_type else self._codes.often_together(about)
+        codes[hits.slot.take(wins)] = reason
 
     def _itself(self, codes: I64, block: Block, hits: Hits) -> None:
         """Write "bought before", or what else the user did to the item, for items of a positive count."""
         liked = np.flatnonzero(block.counts.reshape(-1).take(hits.at) > 0.0)
         at, slot = hits.at.take(liked), hits.slot.take(liked)
-        kind = block.count_types.reshape(-1).take(at).astype(np.int64)
-        about_itself = (_BECAUSE << _KIND_SHIFT) + block.count_tokens.reshape(-1).take(at) * _TYPES + kind
-        codes[slot] = np.where(kind == PURCHASE, _BOUGHT << _KIND_SHIFT, about_itself)
+        types = block.count_types.reshape(-1).take(at)
+        about_itself = self._codes.because_of(block.count_tokens.reshape(-1).take(at), types)
+        codes[slot] = np.where(types == PURCHASE, BOUGHT, about_itself)
 
 
 def _largest_first(amounts: F32) -> I64:
@@ -255,33 +247,3 @@ def _names(packed: list[bytes], rows: I64, columns: I64) -> list[str]:
     newlines = np.array([names.count(b"\n") for names in packed], np.int64)
     first = np.cumsum(newlines) - newlines + 1
     return list(map(lines.__getitem__, (first.take(rows) + columns).tolist()))
-
-
-class _ReasonLists(dict[int, list[Reason]]):
-    """The reasons for a code, made at first use: there are few, and lists are many."""
-
-    def __init__(self, artifact: Artifact, categories: dict[int, str]) -> None:
-        super().__init__()
-        self._artifact = artifact
-        self._categories = categories
-
-    def __missing__(self, code: int) -> list[Reason]:
-        reasons = self[code] = [self._make(code)]
-        return reasons
-
-    def _make(self, code: int) -> Reason:
-        kind, about = code >> _KIND_SHIFT, code & ((1 << _KIND_SHIFT) - 1)
-        if kind == _FOR_YOU:
-            return Reason("for_you")
-        if kind == _POPULAR:
-            return Reason("popular")
-        if kind == _BOUGHT:
-            return Reason("bought_before")
-        if kind == _INTEREST:
-            return Reason("interest_in", category=self._categories[about])
-        token, type_code = divmod(about, _TYPES)
-        item_id, item_name = self._artifact.item_ids[token], self._artifact.item_names[token]
-        if kind == _TOGETHER:
-            return Reason("often_together", item_id=item_id, item_name=item_name)
-        event_type = EVENT_TYPES[type_code] if type_code < len(EVENT_TYPES) else None
-        return Reason("because_of", item_id=item_id, item_name=item_name, event_type=event_type)

@@ -47,11 +47,9 @@ class PopularityCache:
         if cached is not None and cached[0] == trend.version:
             return cached[1]
         counts = self._prior * self._model
-        tokens = self._index.tokens_by_key
-        for key, amount in trend.snapshot.items():
-            token = tokens.get(key)
-            if token is not None:
-                counts[token] += amount
+        tokens = self._index.tokens(trend.snapshot_keys)
+        known = tokens < len(counts)
+        counts[tokens[known]] += trend.snapshot_amounts[known]  # keys are distinct, so tokens are
         popular = Popular((counts / counts.sum()).astype(np.float32), self.SHOWN_AS_POPULAR)
         self._cache[trend] = (trend.version, popular)
         return popular

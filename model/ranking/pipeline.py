@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from model.artifact import Artifact
 from model.ranking.block import Block, Request
-from model.ranking.candidates import Candidates
-from model.ranking.explain import Explainer, Interests
+from model.ranking.candidates import Candidates, Scores
+from model.ranking.explain import Explainer, Hits, Interests
 from model.ranking.fallback import Fallback, Popular, PopularityCache
 from model.ranking.filters import excluded
 from model.ranking.index import ItemIndex
@@ -20,9 +20,15 @@ from model.serving import BLOCK, Serving
 from state.settings import StateSettings
 from state.trend import Trend
 
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+
 
 class Pipeline:
-    """Makes lists in blocks of one fixed size, each row from its own user's state only."""
+    """Makes lists block by block, each row from its own user's state only.
+
+    Letters in shapes: B rows of a block, 64 of a tile, L items a list.
+    """
 
     def __init__(
         self,
@@ -35,7 +41,8 @@ class Pipeline:
         self._index = index
         self._state = state
         self._settings = ranking
-        self._item_ids = [*artifact.item_ids, ""]
+        self._item_ids = np.array([*artifact.item_ids, ""], np.object_)
+        """n + 1: Python strings in an array, which hands out thousands of them in one call."""
         self.candidates = Candidates(artifact, serving, ranking)
         self.popularity = PopularityCache(index, artifact.popularity, ranking.popularity_prior)
         self._scorer: LogLinear | LearntBlend = (
@@ -62,6 +69,25 @@ class Pipeline:
     def _rank_block(self, block: Block, popular: Popular) -> list[UserList]:
         scores = self._scorer.score(block, popular)
         left_out = excluded(block, self._settings.exclude)
+        best, best_scores, found = self._best(block, scores, left_out)
+        interests = self._explainer.interests(block)
+        reasons = self._explainer.reasons(block, best, scores, found, interests, popular)
+        # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
+        shown_scores = best_scores[: block.rows].astype(np.float64).round(4).reshape(-1).tolist()
+        items = self._items(best[: block.rows].reshape(-1), shown_scores, reasons)
+        lists = self._lists(block, items, interests)
+        for row in np.flatnonzero(best[: block.rows, -1] == block.n).tolist():  # short lists
+            lists[row].items = [item for item in lists[row].items if item.score > -np.inf]
+        # Nothing that the model knows is known of the user, or all that there is was left out.
+        unranked = ~block.known | (best[:, 0] == block.n)
+        for row in np.flatnonzero(unranked[: block.rows]).tolist():
+            lists[row].strategy = "popular"
+            hidden = [tokens[row] for tokens in left_out]
+            lists[row].items = self._popular_items(popular, interests, row, hidden)
+        return lists
+
+    def _best(self, block: Block, scores: Scores, left_out: list[I64]) -> tuple[I64, F32, list[list[Hits]]]:
+        """Tokens i64[B, L] and scores f32[B, L] of the lists, best first, and what points to their items."""
         personal = self._settings.exclude != "seen"
         best = np.empty((block.height, self._top.size), np.int64)  # B L
         best_scores = np.empty(best.shape, np.float32)  # B L
@@ -71,13 +97,11 @@ class Pipeline:
                 values.reshape(-1)[self._row_start + tokens[rows]] = -np.inf
             best[rows], best_scores[rows] = own, own_scores = self._top.pick(values)
             found.append(self._explainer.find(block, tile, values, own, own_scores[:, -1], scores, personal=personal))
-        interests = self._explainer.interests(block)
-        reasons = self._explainer.reasons(block, best, scores, found, interests, popular)
-        # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
-        shown_scores = best_scores[: block.rows].astype(np.float64).round(4).reshape(-1).tolist()
-        items = self._items(best[: block.rows].reshape(-1).tolist(), shown_scores, reasons)
+        return best, best_scores, found
+
+    def _lists(self, block: Block, items: list[RankedItem], interests: Interests) -> list[UserList]:
         size = self._top.size
-        lists = [
+        return [
             UserList(
                 request.user,
                 request.event.offset,
@@ -89,25 +113,14 @@ class Pipeline:
             )
             for request, start, shown in zip(block.requests, range(0, len(items), size), interests.shown, strict=True)
         ]
-        short = best[:, -1] == block.n
-        for row in np.flatnonzero(short[: block.rows]).tolist():
-            lists[row].items = [item for item in lists[row].items if item.score > -np.inf]
-        # Nothing that the model knows is known of the user, or all that there is was left out.
-        unranked = ~block.known | (best[:, 0] == block.n)
-        for row in np.flatnonzero(unranked[: block.rows]).tolist():
-            lists[row].strategy = "popular"
-            hidden = [tokens[row] for tokens in left_out]
-            lists[row].items = self._popular_items(popular, interests, row, hidden)
-        return lists
 
-    def _popular_items(
-        self, popular: Popular, interests: Interests, row: int, hidden: list[npt.NDArray[np.int64]]
-    ) -> list[RankedItem]:
+    def _popular_items(self, popular: Popular, interests: Interests, row: int, hidden: list[I64]) -> list[RankedItem]:
         boost = self._explainer.category_boost(interests.shown[row])
         tokens, shares = self._fallback.list_of(popular, boost, hidden)
-        return self._items(tokens, shares, self._explainer.reasons_of_popular(tokens, interests.explains[row]))
+        reasons = self._explainer.reasons_of_popular(tokens, interests.explains[row])
+        return self._items(np.array(tokens, np.int64), shares, reasons)
 
-    def _items(self, tokens: list[int], scores: list[float], reasons: list[list[Reason]]) -> list[RankedItem]:
+    def _items(self, tokens: I64, scores: list[float], reasons: list[list[Reason]]) -> list[RankedItem]:
         """Items of one or more whole lists, one after the other. Token n gives an item of no name."""
         ranks = cycle(range(1, self._top.size + 1))
-        return list(map(RankedItem, map(self._item_ids.__getitem__, tokens), ranks, scores, reasons))
+        return list(map(RankedItem, self._item_ids.take(tokens).tolist(), ranks, scores, reasons))

@@ -7,7 +7,7 @@ import torch
 
 from model.artifact import Artifact, untrained_artifact
 from model.errors import ModelError
-from model.serving import BLOCK, Serving
+from model.serving import BLOCK, LARGER, Serving
 
 F32 = npt.NDArray[np.float32]
 
@@ -41,7 +41,7 @@ def test_a_new_user_starts_from_zeros(artifact: Artifact, serving: Serving) -> N
 
 
 def test_a_users_vector_does_not_depend_on_the_others(artifact: Artifact, serving: Serving) -> None:
-    rows = 2 * BLOCK + 9
+    rows = LARGER + 2 * BLOCK + 9
     vectors = some_vectors(artifact, rows)
     tokens = [row % 301 for row in range(rows)]
     together = serving.step(vectors, tokens, [1] * rows)
