@@ -224,7 +224,7 @@ def evaluate_journey(
     items = journey.data.items
     scorers: dict[str, Scorer] = {
         "popularity_7d": DecayedPopularity(items, 7 * _DAY_S),
-        "personal_counts": PersonalCounts(items, 120 * _DAY_S, 7 * _DAY_S),
+        "personal_counts": PersonalCounts(items, 120 * _DAY_S, 7 * _DAY_S, popularity_weight=10.0),
         "rules": RulesAlone(artifact),
         "network": NetworkAlone(artifact),
     }
