@@ -33,7 +33,7 @@ def decode_state(data: bytes) -> InterestState:
         found = f"version {data[0]}" if data else "nothing"
         raise StateCorruptError(f"a user's state begins with version {VERSION}, found {found}. {_ADVICE}")
     try:
-        state = _decode(memoryview(data)[1:])
+        state = _decode(data[1:])  # a copy of 2 kB costs less than a view of it
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateCorruptError(f"a user's state cannot be read: {error}. {_ADVICE}") from error
     counted = len(state.count_keys)

@@ -57,6 +57,9 @@ class Applied(IntEnum):
     begins because of a pause has no mark, and no step of the network."""
 
 
+_DUPLICATE, _APPLIED, _BEGAN = Applied  # an enum's member costs more to look up than a global
+
+
 class RecentItem(msgspec.Struct, frozen=True, gc=False):
     """A recent interaction, unpacked."""
 
@@ -123,7 +126,7 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
         while at & 7 and at > 0:  # found across two neighbours: look further
             at = ids.find(event_id, at + 1)
         if at >= 0:
-            return Applied.DUPLICATE
+            return _DUPLICATE
         self.ids = (ids + event_id)[-KEY_BYTES * s.event_id_ring :]
 
         first = self.events_applied == 0
@@ -142,17 +145,19 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             self.last_time_ms = time_ms
 
         entries = RECENT.pack(SESSION_MARK, SESSION_START, time_s) if began else b""
-        if i.items and i.weight != 0.0:
+        items = i.items
+        if items and i.weight != 0.0:
             weight = bounded_weight(i.weight)
             kind = i.type
-            for key in i.items:
+            for key in items:
                 entries += RECENT.pack(key & _KEY_MASK, kind, time_s)
-            self.session_length = min(self.session_length + len(i.items), s.recent_items)
-            self._count(i.items, kind, weight, time_s, s)
+            length = self.session_length + len(items)
+            self.session_length = length if length < s.recent_items else s.recent_items
+            self._count(items, kind, weight, time_s, s)
             self._interest(i.categories, weight, time_s, s)
         if entries:
             self.recent = (self.recent + entries)[-RECENT.size * s.recent_items :]
-        return Applied.BEGAN if began else Applied.APPLIED
+        return _BEGAN if began else _APPLIED
 
     def _count(self, items: tuple[int, ...], kind: int, weight: float, time_s: int, s: StateSettings) -> None:
         keys, values = self.count_keys, self.count_values
@@ -176,17 +181,12 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             if at >= 0:
                 place = (at >> 3) * 9
                 old, seen_s, strongest = COUNT.unpack_from(values, place)
-                values = b"".join(
-                    (
-                        values[:place],
-                        COUNT.pack(
-                            old + amount,
-                            time_s if time_s > seen_s else seen_s,
-                            kind if STRENGTH[kind] > STRENGTH[strongest] else strongest,
-                        ),
-                        values[place + 9 :],
-                    )
+                new = COUNT.pack(
+                    old + amount,
+                    time_s if time_s > seen_s else seen_s,
+                    kind if STRENGTH[kind] > STRENGTH[strongest] else strongest,
                 )
+                values = values[:place] + new + values[place + 9 :]
                 continue
             if len(keys) >= KEY_BYTES * s.max_counted_items:
                 # The smallest goes, whatever its sign: a strong dislike is worth remembering too.
@@ -273,11 +273,7 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
 
 def _smallest(values: bytes) -> int:
     """Index of the smallest amount by size, the first of equals."""
-    amounts = np.frombuffer(values, COUNT_DTYPE)["amount"]
-    least = int(amounts.argmin())
-    if amounts[least] < 0.0:
-        least = int(np.abs(amounts).argmin())
-    return least
+    return int(np.abs(np.frombuffer(values, COUNT_DTYPE)["amount"]).argmin())
 
 
 def _by_weight(pair: tuple[str, float]) -> tuple[float, str]:

@@ -15,8 +15,8 @@ class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     recent_items: int = 50
     """Interactions kept in arrival order; 50 is what the network is rebuilt from."""
-    max_counted_items: int = 64
-    """Items with a decayed count of their own; a shop that re-sells wants more (256)."""
+    max_counted_items: int = 32
+    """Items with a decayed count of their own, 17 bytes each; a shop that re-sells wants more (256)."""
     max_categories: int = 16
     """Categories with a decayed interest."""
     event_id_ring: int = 32

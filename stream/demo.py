@@ -51,8 +51,8 @@ K = 20
 LIVE, DAILY, PERSONAL, POPULAR = "live", "daily", "personal", "popular"
 _DAY_MS = 86_400_000
 _DAY_S = 86_400.0
-# The strongest of the baseline's settings that were tried on the stream itself (half-lives of 60 to 240 days, weights of
-# 1 and 10): the list to beat must not be a weak one.
+# The strongest of the baseline's settings that were tried on the stream itself (half-lives of 60 to 240 days, weights
+# of 1 and 10): the list to beat must not be a weak one.
 _COUNTS_HALF_LIFE_S = 120 * _DAY_S
 _POPULARITY_WEIGHT = 10.0
 # The embedded broker keeps about 5 MB of a partition, and a list has some 6 kB: so many may be under way at most.

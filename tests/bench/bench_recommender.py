@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--exclude", choices=("seen", "session", "none"), default="seen")
     parser.add_argument("--basket-weight", type=float, default=0.0)
-    parser.add_argument("--counted-items", type=int, default=64)
+    parser.add_argument("--counted-items", type=int, default=StateSettings().max_counted_items)
     parser.add_argument("--learnt", action="store_true", help="with a learnt blend of 24 and 12 hidden units")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
@@ -95,8 +95,9 @@ def main() -> None:
 
     users = list(encoded)
     draw.shuffle(users)
-    numbers = range(args.events)
-    log = [(users[number % len(users)], event(number, START_MS + 4_000_000_000 + number)) for number in numbers]
+    log = [
+        (users[offset % len(users)], event(offset, START_MS + 4_000_000_000 + offset)) for offset in range(args.events)
+    ]
     batches = [log[start : start + args.chunk] for start in range(0, args.events, args.chunk)]
 
     # As in a worker: what is there for good is not searched for garbage.
@@ -137,9 +138,8 @@ def _run(
     encoder = msgspec.json.Encoder()
     trend = recommender.new_trend()
     pipeline = recommender.pipeline
-    timed = _timed(pipeline._items, parts, "explain"), _timed(pipeline._explainer.reasons, parts, "explain")
-    interests = _timed(pipeline._explainer.interests, parts, "explain")
-    original = pipeline._items, pipeline._explainer.reasons, pipeline._explainer.interests
+    explainer = pipeline._explainer
+    timed = [(pipeline, "_items"), (explainer, "find"), (explainer, "reasons"), (explainer, "interests")]
     list_bytes = 0
     events = 0
     for batch in batches:
@@ -171,15 +171,16 @@ def _run(
         parts["rank"] += done.rank_s
         events += len(batch)
     # A second pass of the ranking alone, with the reasons' part timed.
-    pipeline._items, pipeline._explainer.reasons = timed  # type: ignore[method-assign]  # for measuring only
-    pipeline._explainer.interests = interests  # type: ignore[method-assign]  # for measuring only
+    for owner, name in timed:
+        setattr(owner, name, _timed(getattr(owner, name), parts, "explain"))
     try:
         ranked = 0.0
         for batch in batches:
             states = {user: decode_state(encoded[user]) for user, _ in batch}
             ranked += recommender.process(batch, states, recommender.new_trend()).rank_s
     finally:
-        pipeline._items, pipeline._explainer.reasons, pipeline._explainer.interests = original  # type: ignore[method-assign]  # for measuring only
+        for owner, name in timed:
+            delattr(owner, name)  # the class's own method shows again
     wall = parts["state"] + parts["model"] + parts["rank"]
     cpu = seconds["process"] / wall
     us = 1e6 / events

@@ -25,3 +25,8 @@ def test_the_far_past_is_zero_and_no_error() -> None:
 )
 def test_weights_are_held_within_bounds(weight: float, held: float) -> None:
     assert bounded_weight(weight) == held
+
+
+def test_times_that_only_a_damaged_state_has_are_no_error() -> None:
+    assert growth(2.0**50, 0.0, 86_400) == 2.0**1000
+    assert growth(0.0, 2.0**50, 86_400) == 0.0

@@ -4,8 +4,9 @@ import pytest
 
 from model.ranking.index import ItemIndex
 from model.ranking.pipeline import Pipeline
+from model.ranking.rerank import LogLinear
 from model.ranking.settings import RankingSettings
-from model.serving import Serving
+from model.serving import BLOCK, Serving
 from state.trend import Trend
 
 
@@ -109,6 +110,13 @@ def test_more_requests_than_a_block_keep_their_order(rank) -> None:
     lists = rank(*[["view milk"] if number % 3 else ["view hammer"] for number in range(150)])
     assert [made.user for made in lists] == [b"user-%d" % number for number in range(150)]
     assert lists[0].items == lists[147].items != lists[1].items == lists[149].items
+
+
+def test_lists_do_not_depend_on_the_size_of_a_block(monkeypatch, rank) -> None:
+    users = [["view milk"], ["purchase hammer", "view bread"], ["session_start"], ["hide milk", "like jam"]] * 50
+    together = rank(*users)
+    monkeypatch.setattr(LogLinear, "ROWS", BLOCK)
+    assert rank(*users) == together
 
 
 def test_no_request_is_no_list(rank) -> None:
