@@ -83,12 +83,13 @@ def test_rocks_keeps_its_values_over_a_clean_close(tmp_path: Path) -> None:
 
 
 CRASHING = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from state.store import RocksStore
 store = RocksStore(Path(sys.argv[1]))
 for i in range(40_000):
     store.write([(b"k%d" % i, b"v" * 1000), (b"last", b"%d" % i)], i + 1)
+time.sleep(1)  # memtables are flushed in the background
 os._exit(9)
 """
 
