@@ -198,6 +198,8 @@ class Trend:
             trend.version = 1
         while (record := get(delta_key(trend._deltas))) is not None:
             epoch, _, _, _ = trend._read_head(record, _EVENT.size)
+            if epoch < trend.epoch:
+                break  # older than the snapshot: its tombstone was compacted away before this store saw it
             # Epochs pass unseen while nothing is counted: a later delta may be of a later epoch, but then
             # nothing was pending, or a snapshot would have been written.
             trend._begin(epoch)

@@ -177,3 +177,18 @@ def test_a_damaged_record_is_refused(key: bytes, damage: bytes) -> None:
 def test_settings_that_cannot_work_are_refused(half_life_s: float, refresh_events: int) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Trend(half_life_s, refresh_events)
+
+
+def test_a_delta_of_an_older_epoch_is_no_longer_one() -> None:
+    """Its tombstone may have been compacted away before a store that was long away saw it."""
+    trend, store = new(), dict[bytes, bytes | None]()
+    for offset in range(3):
+        trend.add(offset, item=offset, weight=1.0, time_ms=0)
+        store.update(trend.drain())
+    old = dict(store)
+    trend.add(4, item=9, weight=1.0, time_ms=0)
+    store.update(trend.drain())
+    left = {**old, **{key: value for key, value in store.items() if value is not None}}
+    assert left[delta_key(1)] is not None  # the stale one, beside the new snapshot
+    loaded = Trend.load(left.get, HALF_LIFE_S, refresh_events=4)
+    assert (loaded.epoch, loaded.snapshot) == (trend.epoch, trend.snapshot)
