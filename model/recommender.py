@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from time import perf_counter
+from time import thread_time
 from typing import Literal
 
 import msgspec
@@ -33,7 +33,7 @@ class Processed(msgspec.Struct):
     duplicates: list[int] = msgspec.field(default_factory=list)
     """Indexes into the batch: events whose id the state had seen."""
     state_s: float = 0.0
-    """Seconds spent applying events to states and to the trend,"""
+    """CPU seconds of this thread spent applying events to states and to the trend,"""
     model_s: float = 0.0
     """stepping vectors,"""
     rank_s: float = 0.0
@@ -91,9 +91,9 @@ class Recommender:
         """
         done = Processed()
         for _, wanted in self.updates(batch, states, trend, done, "every" if every_event else "last"):
-            started = perf_counter()
+            started = thread_time()
             done.lists.extend(self.pipeline.rank(wanted, trend))
-            done.rank_s += perf_counter() - started
+            done.rank_s += thread_time() - started
         return done
 
     def absorb(
@@ -120,7 +120,7 @@ class Recommender:
         """
         first_duplicate = len(done.duplicates)
         requests = self._update(batch, states, done, lists)
-        started = perf_counter()
+        started = thread_time()
         duplicates = set(done.duplicates[first_duplicate:])
         at: list[int] = []
         wanted: list[Request] = []
@@ -129,10 +129,10 @@ class Recommender:
             offset, weight = interaction.offset, interaction.weight
             if offset >= next_epoch:
                 if wanted:
-                    done.state_s += perf_counter() - started
+                    done.state_s += thread_time() - started
                     yield at, wanted
                     at, wanted = [], []
-                    started = perf_counter()
+                    started = thread_time()
                 next_epoch = (offset // trend.refresh_events + 1) * trend.refresh_events
                 trend.enter(offset)
             if weight > 0.0 and index not in duplicates:
@@ -141,7 +141,7 @@ class Recommender:
             if request is not None:
                 at.append(index)
                 wanted.append(request)
-        done.state_s += perf_counter() - started
+        done.state_s += thread_time() - started
         if wanted:
             yield at, wanted
 
@@ -159,7 +159,7 @@ class Recommender:
         All of the batch is applied before the first list is made. That is safe: a list is made after a user's
         last event (of the state as it then is), or from a copy of the state.
         """
-        started = perf_counter()
+        started = thread_time()
         settings = self.state_settings
         token_of = self.index.tokens_by_key.get
         checksum = self.artifact.checksum
@@ -199,10 +199,10 @@ class Recommender:
         if lists == "last":
             for user, waiting in users.items():
                 requests[waiting.last] = Request(user, batch[waiting.last][1], waiting.state)
-        stepped = perf_counter()
+        stepped = thread_time()
         done.state_s += stepped - started
         self._step(list(users.values()))
-        done.model_s += perf_counter() - stepped
+        done.model_s += thread_time() - stepped
         return requests
 
     def _rebuild(self, state: InterestState, recent: bytes, waiting: _Waiting) -> None:

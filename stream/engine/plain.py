@@ -28,7 +28,6 @@ class PlainReader:
     def __init__(self, group: str, bootstrap_servers: str, options: EngineOptions) -> None:
         self.assignment: frozenset[TP] = frozenset()
         self.rebalanced = False
-        self._paused = False
         self._consumer = Consumer(
             {
                 "session.timeout.ms": options.session_timeout_ms,
