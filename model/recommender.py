@@ -1,9 +1,10 @@
-"""A chunk of interactions and states in, states and lists out: what live, replay and tests call."""
+"""Interactions and states in, states and lists out: what live, replay and tests call."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from time import thread_time
 from typing import Literal
 
@@ -11,6 +12,7 @@ import msgspec
 
 from model.artifact import Artifact
 from model.ranking.block import Request
+from model.ranking.fallback import Popular
 from model.ranking.index import ItemIndex
 from model.ranking.lists import Interest, RankedItem, Reason, UserList
 from model.ranking.pipeline import Pipeline
@@ -22,18 +24,32 @@ from state.settings import StateSettings
 from state.trend import Trend
 from state.weights import NEGATIVE_TYPES, SESSION_START
 
-__all__ = ["Interest", "Processed", "RankedItem", "RankingSettings", "Reason", "Recommender", "UserList"]
+__all__ = ["Interest", "Portion", "RankedItem", "RankingSettings", "Reason", "Recommender", "Spent", "UserList"]
 
 
-class Processed(msgspec.Struct):
-    """What came of a batch."""
+class Portion(msgspec.Struct):
+    """A run of one partition's events, and what came of it.
 
+    Users missing in `states` are added to it by processing, which also fills `lists` and `duplicates`.
+    """
+
+    batch: Sequence[tuple[bytes, Interaction]]
+    """(user, interaction) in offset order."""
+    states: dict[bytes, InterestState]
+    """By user. A user's states in two partitions are two: portions share none."""
+    trend: Trend
+    """The partition's."""
     lists: list[UserList] = msgspec.field(default_factory=list)
     """In the order of their events."""
-    duplicates: list[int] = msgspec.field(default_factory=list)
+    duplicates: set[int] = msgspec.field(default_factory=set)
     """Indexes into the batch: events whose id the state had seen."""
+
+
+class Spent(msgspec.Struct):
+    """CPU seconds of this thread."""
+
     state_s: float = 0.0
-    """CPU seconds of this thread spent applying events to states and to the trend,"""
+    """Applying events to states and trends,"""
     model_s: float = 0.0
     """stepping vectors,"""
     rank_s: float = 0.0
@@ -43,12 +59,14 @@ class Processed(msgspec.Struct):
 class _Waiting:
     """What waits for a user until all of the batch is applied: steps of the network, in order, and a list."""
 
-    __slots__ = ("copies", "last", "state", "tokens", "types")
+    __slots__ = ("copies", "last", "popular", "state", "tokens", "types")
 
-    def __init__(self, state: InterestState) -> None:
+    def __init__(self, state: InterestState, popular: Popular) -> None:
         self.state = state
         self.last = -1
         """Index in the batch of the last event that was applied."""
+        self.popular = popular
+        """What was popular then."""
         self.tokens: list[int] = []
         self.types: list[int] = []
         self.copies: dict[int, list[InterestState]] | None = None
@@ -75,116 +93,86 @@ class Recommender:
         ranking = self.ranking_settings
         return Trend(ranking.popularity_half_life_s, ranking.trend_refresh_events)
 
-    def process(
-        self,
-        batch: Sequence[tuple[bytes, Interaction]],
-        states: dict[bytes, InterestState],
-        trend: Trend,
-        *,
-        every_event: bool = False,
-    ) -> Processed:
-        """Apply a batch of (user, interaction), in offset order and of one partition, and make fresh lists.
+    def process(self, portions: Sequence[Portion], *, every_event: bool = False) -> Spent:
+        """Apply the events of `portions`, step the vectors and make fresh lists, all of them together.
 
-        Users missing in `states` are added. Each user of the batch gets one list, after the last of the user's
-        events that was applied; with `every_event` one after each. An event whose id the state knows leaves state
-        and trend as they are.
+        Together, because a call of the network and a block of lists cost as much for one user as for some; what
+        comes of a portion does not depend on the others. Each user of a portion gets one list, after the last of the
+        user's events that was applied; with `every_event` one after each. An event whose id the state knows leaves
+        state and trend as they are.
         """
-        done = Processed()
-        for _, wanted in self.updates(batch, states, trend, done, "every" if every_event else "last"):
-            started = thread_time()
-            done.lists.extend(self.pipeline.rank(wanted, trend))
-            done.rank_s += thread_time() - started
-        return done
+        spent = Spent()
+        wanted = self.updates(portions, "every" if every_event else "last", spent)
+        started = thread_time()
+        lists = iter(self.pipeline.rank([request for requests in wanted for request in requests.values()]))
+        for portion, requests in zip(portions, wanted, strict=True):
+            portion.lists.extend(islice(lists, len(requests)))
+        spent.rank_s += thread_time() - started
+        return spent
 
-    def absorb(
-        self, batch: Sequence[tuple[bytes, Interaction]], states: dict[bytes, InterestState], trend: Trend
-    ) -> Processed:
+    def absorb(self, portion: Portion) -> None:
         """`process` without lists: to bring states up to date with a history."""
-        done = Processed()
-        for _ in self.updates(batch, states, trend, done, "none"):
-            pass
-        return done
+        self.updates([portion], "none", Spent())
 
     def updates(
-        self,
-        batch: Sequence[tuple[bytes, Interaction]],
-        states: dict[bytes, InterestState],
-        trend: Trend,
-        done: Processed,
-        lists: Literal["last", "every", "none"],
-    ) -> Iterator[tuple[list[int], list[Request]]]:
-        """`process` up to the lists: yields those to make, with the indexes of their events in the batch.
-
-        One portion for each epoch of the trend that wants any; they are to be made before the next is asked for,
-        while the trend's snapshot is that of their epoch. Durations and duplicates are added to `done`.
-        """
-        first_duplicate = len(done.duplicates)
-        requests = self._update(batch, states, done, lists)
+        self, portions: Sequence[Portion], lists: Literal["last", "every", "none"], spent: Spent
+    ) -> list[dict[int, Request]]:
+        """`process` up to the lists: for each portion those to make, by the index of their event in the batch."""
         started = thread_time()
-        duplicates = set(done.duplicates[first_duplicate:])
-        at: list[int] = []
-        wanted: list[Request] = []
-        next_epoch = -(2**63)  # the offset at which the next begins
-        for index, ((_, interaction), request) in enumerate(zip(batch, requests, strict=True)):
-            offset, weight = interaction.offset, interaction.weight
-            if offset >= next_epoch:
-                if wanted:
-                    done.state_s += thread_time() - started
-                    yield at, wanted
-                    at, wanted = [], []
-                    started = thread_time()
-                next_epoch = (offset // trend.refresh_events + 1) * trend.refresh_events
-                trend.enter(offset)
-            if weight > 0.0 and index not in duplicates:
-                for item in interaction.items:
-                    trend.add(offset, item, weight, interaction.time_ms)
-            if request is not None:
-                at.append(index)
-                wanted.append(request)
-        done.state_s += thread_time() - started
-        if wanted:
-            yield at, wanted
+        users: list[_Waiting] = []
+        wanted = [self._apply(portion, lists, users) for portion in portions]
+        applied = thread_time()
+        spent.state_s += applied - started
+        self._step(users)
+        spent.model_s += thread_time() - applied
+        return wanted
 
     # --- states and vectors
 
-    def _update(
-        self,
-        batch: Sequence[tuple[bytes, Interaction]],
-        states: dict[bytes, InterestState],
-        done: Processed,
-        lists: Literal["last", "every", "none"],
-    ) -> list[Request | None]:
-        """Apply all events, then step all vectors. Returns for each event the list to make, if any.
+    def _apply(
+        self, portion: Portion, lists: Literal["last", "every", "none"], users: list[_Waiting]
+    ) -> dict[int, Request]:
+        """Apply a portion's events to states and trend; its users join those that wait. Returns the lists to make.
 
-        All of the batch is applied before the first list is made. That is safe: a list is made after a user's
-        last event (of the state as it then is), or from a copy of the state.
+        All events are applied before the first list is made. That is safe: a list is made after a user's last
+        event (of the state as it then is), or from a copy of the state.
         """
-        started = thread_time()
         settings = self.state_settings
         token_of = self.index.tokens_by_key.get
         checksum = self.artifact.checksum
         duplicate, began = Applied.DUPLICATE, Applied.BEGAN
-        users: dict[bytes, _Waiting] = {}
-        requests: list[Request | None] = [None] * len(batch)
+        batch, states, trend = portion.batch, portion.states, portion.trend
+        next_epoch = -(2**63)  # the offset at which the next begins
+        popular = self.pipeline.popularity.at(trend)
+        waiting_of: dict[bytes, _Waiting] = {}
+        requests: dict[int, Request] = {}
         for index, (user, interaction) in enumerate(batch):
+            offset, weight = interaction.offset, interaction.weight
+            if offset >= next_epoch:
+                next_epoch = (offset // trend.refresh_events + 1) * trend.refresh_events
+                trend.enter(offset)
+                popular = self.pipeline.popularity.at(trend)
             state = states.get(user)
             if state is None:
                 state = states[user] = InterestState()
             recent = state.recent
             applied = state.advance(interaction, settings)
             if applied is duplicate:
-                done.duplicates.append(index)
+                portion.duplicates.add(index)
                 continue
-            waiting = users.get(user)
+            waiting = waiting_of.get(user)
             if waiting is None:
-                waiting = users[user] = _Waiting(state)
+                waiting = waiting_of[user] = _Waiting(state, popular)
                 if state.vector_model != checksum:
                     self._rebuild(state, recent, waiting)
-            waiting.last = index
+            waiting.last, waiting.popular = index, popular
+            if weight > 0.0:
+                for item in interaction.items:
+                    trend.add(offset, item, weight, interaction.time_ms)
             if applied is began:
                 waiting.tokens.append(self.serving.session_token)
                 waiting.types.append(SESSION_START)
-            if interaction.weight != 0.0 and interaction.type not in NEGATIVE_TYPES:
+            if weight != 0.0 and interaction.type not in NEGATIVE_TYPES:
                 for item in interaction.items:
                     token = token_of(item)
                     if token is not None:
@@ -195,14 +183,11 @@ class Recommender:
                 if waiting.copies is None:
                     waiting.copies = {}
                 waiting.copies.setdefault(len(waiting.tokens), []).append(snapshot)
-                requests[index] = Request(user, interaction, snapshot)
+                requests[index] = Request(user, interaction, snapshot, popular)
         if lists == "last":
-            for user, waiting in users.items():
-                requests[waiting.last] = Request(user, batch[waiting.last][1], waiting.state)
-        stepped = thread_time()
-        done.state_s += stepped - started
-        self._step(list(users.values()))
-        done.model_s += thread_time() - stepped
+            in_order = sorted(waiting_of.items(), key=_last)
+            requests = {w.last: Request(user, batch[w.last][1], w.state, w.popular) for user, w in in_order}
+        users.extend(waiting_of.values())
         return requests
 
     def _rebuild(self, state: InterestState, recent: bytes, waiting: _Waiting) -> None:
@@ -237,3 +222,7 @@ class Recommender:
                     for snapshot in user.copies.get(turn, ()):
                         snapshot.vector = vector
             active = [user for user in active if len(user.tokens) > turn]
+
+
+def _last(waiting: tuple[bytes, _Waiting]) -> int:
+    return waiting[1].last

@@ -35,6 +35,7 @@ _TRIALS = 4
 """Draws of 64 random vectors by which sizes are compared; a kernel that sums in another order shows in the first."""
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 
 log = logging.getLogger(__name__)
 
@@ -94,21 +95,23 @@ class Serving:
             start += used
         return stepped
 
-    def score(self, vectors: Sequence[bytes], bias: F32, out: F32, weight: float = 1.0) -> None:
+    def score(self, vectors: Sequence[bytes], biases: F32, which: I64, out: F32, weight: float = 1.0) -> None:
         """Scores of all items for at most BLOCK users into `out` f32[BLOCK, N]: weight * query @ item_matrix.T + bias.
 
-        bias: f32[N], -inf from column n on. Rows of `out` beyond the users' are finite or -inf, but mean nothing.
+        biases: f32[any, N], -inf from column n on; which: the bias of each user. Rows of `out` beyond the users' are
+        finite or -inf before and after, and mean nothing.
         """
-        bias_tensor = torch.from_numpy(bias)  # N
         out_tensor = torch.from_numpy(out)  # BLOCK N
         with torch.inference_mode():
             start = 0
             while start < len(vectors):
                 inputs = self._inputs_for(len(vectors) - start)
                 used = self._fill(inputs, vectors[start : start + inputs.rows])
+                # Every index is in range: "clip" saves a copy.
+                own = slice(start, start + used)
+                np.take(biases, which[own], axis=0, out=out[own], mode="clip")
                 query = self._network.query(inputs.state)  # rows D
-                rows = out_tensor[start : start + inputs.rows]
-                torch.addmm(bias_tensor, query, self._matrix, alpha=weight, out=rows)
+                out_tensor[start : start + inputs.rows].addmm_(query, self._matrix, alpha=weight)
                 start += used
 
     def _fill(self, inputs: _Inputs, vectors: Sequence[bytes]) -> int:
@@ -156,7 +159,7 @@ class Serving:
         stepped = self.step(vectors, tokens.tolist(), [0] * len(vectors))
         self.sizes = (min(rows, BLOCK),)
         out = np.empty((BLOCK, self.width), np.float32)
-        self.score(stepped[:BLOCK], np.zeros(self.width, np.float32), out)
+        self.score(stepped[:BLOCK], np.zeros((1, self.width), np.float32), np.zeros(BLOCK, np.int64), out)
         return stepped, [row.tobytes() for row in out]
 
 

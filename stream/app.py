@@ -87,7 +87,8 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
     async def interest(stream: AsyncIterable[Chunk]) -> None:
         async for chunk in stream:
             with chunk:
-                lists.process(chunk, partitions)
+                if chunk.last:  # a fetch brings a chunk of each partition; all of them together cost less
+                    lists.process(chunk.fetched, partitions)
 
     @app.agent(app.topic(topics.rekey, schema=ChunkTopic(), acks=False))
     async def rekey(stream: AsyncIterable[Chunk]) -> None:

@@ -31,7 +31,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from model.artifact import Artifact, save_artifact
 from model.evaluation.baselines import DecayedPopularity, PersonalCounts, Scorer
-from model.recommender import Recommender
+from model.recommender import Portion, Recommender
 from model.training.blend import fit_blend
 from model.training.dataset import Dataset
 from model.training.journey import STREAM_EVERY, Journey, train_journey
@@ -116,7 +116,7 @@ def prepare_model(
     trend = recommender.new_trend()
     history = interactions(journey.train(), weights, first_offset=0)
     for batch in _chunks(history, 4096):
-        recommender.absorb(batch, states, trend)
+        recommender.absorb(Portion(batch, states, trend))
     tuning = interactions(journey.tune(), weights, first_offset=len(history))
     blend = fit_blend(recommender, tuning, states, trend)
     blended = replace(artifact, version=f"{artifact.version}-blend", blend=blend)

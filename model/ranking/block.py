@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from model.ranking.fallback import Popular
 from model.ranking.index import ItemIndex
 from model.serving import BLOCK
 from state.interaction import Interaction
@@ -33,6 +34,8 @@ class Request(msgspec.Struct, gc=False):
     user: bytes
     event: Interaction
     state: InterestState
+    popular: Popular
+    """What was popular in the user's partition at the event."""
 
 
 class LastItems(NamedTuple):
@@ -52,9 +55,9 @@ class LastItems(NamedTuple):
 
 
 class Block:
-    """Arrays over the rows of a block: row i is request i, rows beyond the requests are empty.
+    """Arrays over the rows of a block: row i is request i.
 
-    Letters in shapes: B rows, a multiple of the 64 of a tile, H recent items kept, C counted items kept, n items,
+    Letters in shapes: B rows, H recent items kept, C counted items kept, n items,
     P last items of all rows.
     A token of n means "none, or an item that the model does not know".
     """
@@ -62,21 +65,20 @@ class Block:
     def __init__(self, requests: Sequence[Request], index: ItemIndex, settings: StateSettings) -> None:
         self.requests = requests
         self.rows = len(requests)
-        self.height = max(1, -(-self.rows // BLOCK)) * BLOCK
-        """B."""
-        self.tiles = [slice(start, start + BLOCK) for start in range(0, self.height, BLOCK)]
-        """The rows of each tile."""
+        """B, at least 1."""
+        self.tiles = [slice(start, min(start + BLOCK, self.rows)) for start in range(0, self.rows, BLOCK)]
+        """The rows of each tile, 64 or, in the last, what is left."""
         self._settings = settings
         self.n = index.n
         h, c = settings.recent_items, settings.max_counted_items
 
         recent_bytes, keys_bytes = RECENT.size * h, KEY_BYTES * c
-        recent = self._packed([r.state.recent[-recent_bytes:].rjust(recent_bytes, b"\0") for r in requests])
-        counted = self._packed([r.state.count_keys[:keys_bytes].ljust(keys_bytes, b"\0") for r in requests])
-        self._recent = np.frombuffer(recent, RECENT_DTYPE).reshape(self.height, h)
-        keys = np.empty((self.height, h + c), np.uint64)
+        recent = b"".join([r.state.recent[-recent_bytes:].rjust(recent_bytes, b"\0") for r in requests])
+        counted = b"".join([r.state.count_keys[:keys_bytes].ljust(keys_bytes, b"\0") for r in requests])
+        self._recent = np.frombuffer(recent, RECENT_DTYPE).reshape(self.rows, h)
+        keys = np.empty((self.rows, h + c), np.uint64)
         keys[:, :h] = self._recent["key"]
-        keys[:, h:] = np.frombuffer(counted, "<u8").reshape(self.height, c)
+        keys[:, h:] = np.frombuffer(counted, "<u8").reshape(self.rows, c)
         self.seen_tokens: I64 = index.tokens(keys)
         """i64[B, H + C]: recent_tokens, then count_tokens."""
         self.recent_tokens: I64 = self.seen_tokens[:, :h]
@@ -86,6 +88,9 @@ class Block:
         self._known: Bools = np.less(self.seen_tokens, self.n)  # B H+C
         self.known: Bools = np.logical_or.reduce(self._known, axis=1)
         """bool[B]: at least one item of the user's is one of the model's."""
+
+        self.popular, self.popular_of = _distinct([request.popular for request in requests])
+        """The popularities that the rows are ranked by, and i64[B]: which of them is a row's."""
 
     # What not every way of ranking reads is computed when it is first asked for.
 
@@ -116,8 +121,8 @@ class Block:
         """COUNT_DTYPE[B, C]."""
         c = self._settings.max_counted_items
         size = COUNT.size * c
-        packed = self._packed([request.state.count_values[:size].ljust(size, b"\0") for request in self.requests])
-        return np.frombuffer(packed, COUNT_DTYPE).reshape(self.height, c)
+        packed = b"".join([request.state.count_values[:size].ljust(size, b"\0") for request in self.requests])
+        return np.frombuffer(packed, COUNT_DTYPE).reshape(self.rows, c)
 
     @cached_property
     def _now_s(self) -> I64:
@@ -155,13 +160,7 @@ class Block:
         return in_session
 
     def _column(self, numbers: list[int]) -> I64:
-        column = np.zeros((self.height, 1), np.int64)
-        column[: self.rows, 0] = numbers
-        return column
-
-    def _packed(self, parts: list[bytes]) -> bytes:
-        """Parts of equal length one after the other, with zeros for the empty rows."""
-        return b"".join(parts).ljust(self.height * len(parts[0]), b"\0") if parts else b""
+        return np.array(numbers, np.int64)[:, None]
 
     def last_items(self, j: int, *, of_session: bool) -> LastItems:
         """The last j known items of each row that speak for themselves. `of_session`: of the running session only."""
@@ -178,3 +177,9 @@ class Block:
             self.recent_tokens[rows, column],
             self.recent_types[rows, column],
         )
+
+
+def _distinct(populars: list[Popular]) -> tuple[list[Popular], I64]:
+    """The distinct of them, and the index of each."""
+    index = {popular: at for at, popular in enumerate(dict.fromkeys(populars))}
+    return list(index), np.array([index[popular] for popular in populars], np.int64)

@@ -28,7 +28,7 @@ EPSILON = 1e-5
 class Fired(NamedTuple):
     """The rules that users' last items fired: P last items of all rows together, R rules each.
 
-    A `place` is an index into the scores f32[64, N] of the row's tile, read as one flat array; padding points to
+    A `place` is an index into the scores f32[T, N] of the row's tile, read as one flat array; padding points to
     column n, with share 0.
     """
 
@@ -49,7 +49,7 @@ class Scores(NamedTuple):
     """Scores of a block, and the rules behind them for explanations."""
 
     tiles: Iterator[F32]
-    """f32[64, N] for each tile, -inf from column n on; overwritten by the next tile."""
+    """f32[T, N] for each tile of T rows, -inf from column n on; overwritten by the next tile."""
     rules: Fired | None
     basket: Fired | None
 
@@ -73,7 +73,7 @@ class RuleTable:
         scratch: f32[64, N], memory to add up in; what stands there is lost.
         """
         weighed = factors.take(last.ages)  # P
-        whole = np.zeros(block.height, np.float32)
+        whole = np.zeros(block.rows, np.float32)
         # np.add.at adds one after the other, in the order of a row's items: a sum does not depend on other rows.
         np.add.at(whole, last.rows, weighed * self._whole.take(last.tokens))
         whole[whole <= 0.0] = 1.0
@@ -103,7 +103,7 @@ class Candidates:
         self.scores: F32 = torch.full((BLOCK, self.width), -torch.inf).numpy()  # torch's memory is aligned
         """f32[64, N]: memory for the scores of a tile. Rules add up in it, so they fire before it is filled: one
         array that stays in the processor's cache is faster than two that push each other out."""
-        self.scores[:, : self.n] = -np.arange(self.n)  # rows that no user has yet: any list, but no NaN and no ties
+        self.scores[:, : self.n] = 0.0
         ages = np.arange(settings.rules_items, dtype=np.float32)
         self._age_factors: F32 = np.float32(settings.rules_age_decay) ** ages  # J
         self._same_factors: F32 = np.ones(settings.basket_items, np.float32)
@@ -111,13 +111,14 @@ class Candidates:
         """f32[N]: the network's bias, -inf from column n on."""
         self.item_bias[: self.n] = artifact.item_bias
 
-    def network(self, requests: Sequence[Request], bias: F32, weight: float = 1.0) -> F32:
-        """weight * how well each item matches the network's query, plus `bias` f32[N].
+    def network(self, requests: Sequence[Request], biases: F32, which: I64, weight: float = 1.0) -> F32:
+        """weight * how well each item matches the network's query, plus the bias that is the row's.
 
-        For the requests of one tile, as f32[64, N]: `scores`, which this fills.
+        For the T requests of one tile, as f32[T, N] in `scores`, which this fills. biases: f32[any, N]; which: i64[T].
         """
-        self._serving.score([request.state.vector for request in requests], bias, self.scores, weight)
-        return self.scores
+        vectors = [request.state.vector for request in requests]
+        self._serving.score(vectors, biases, which, self.scores, weight)
+        return self.scores[: len(vectors)]
 
     def rules(self, block: Block) -> Fired | None:
         """Sequence rules of the user's last items, older ones weighing less. None: the model has none.

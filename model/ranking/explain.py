@@ -10,7 +10,6 @@ import numpy.typing as npt
 from model.artifact import Artifact
 from model.ranking.block import Block
 from model.ranking.candidates import Fired, Scores
-from model.ranking.fallback import Popular
 from model.ranking.lists import Interest, Reason
 from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
@@ -53,7 +52,7 @@ _NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int64))
 class Explainer:
     """Finds the reasons of the items on a block's lists.
 
-    Letters in shapes: B rows of a block, 64 of a tile, L items a list, N the padded width of a row, K categories of a
+    Letters in shapes: B rows of a block, T of a tile, L items a list, N the padded width of a row, K categories of a
     state, C items counted by a state.
     """
 
@@ -100,7 +99,7 @@ class Explainer:
         shown = [made[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
         codes = np.array(list(map(self._category_code.get, names, repeat(self._no_category))), np.int64)
-        explains = np.zeros((block.height, self._no_category + 1), np.bool_)
+        explains = np.zeros((block.rows, self._no_category + 1), np.bool_)
         strong = (share >= _INTEREST_SHARE) & (codes != self._no_category)
         explains[row[strong], codes[strong]] = True
         return Interests(shown, explains)
@@ -129,14 +128,15 @@ class Explainer:
     ) -> list[Hits]:
         """What points to the items on a tile's lists: sequence rules, basket rules, the user's own counted items.
 
-        values: f32[64, N], the scores that chose the tokens i64[64, L] (n: no item). lowest: f32[64], each list's
+        values: f32[T, N], the scores that chose the tokens i64[T, L] (n: no item). lowest: f32[T], each list's
         last score, -inf if it is short. `personal`: items the user knows may be on the lists.
         """
         # Which place of all the tile's lists an item has, plus one: written for the lists' items, zero elsewhere.
         # 64 lists of at most 1000 items: it fits 16 bits.
-        places = self._row_start + tokens  # 64 L
+        row_start, no_item = self._row_start[: len(tokens)], self._no_item[: len(tokens)]
+        places = row_start + tokens  # T L
         self._slot[places] = self._numbers[: tokens.size].reshape(tokens.shape)
-        self._slot[self._no_item] = 0
+        self._slot[no_item] = 0
         flat, rows = values.reshape(-1), block.tiles[tile]
         first_slot = rows.start * tokens.shape[1]
         found = []
@@ -148,7 +148,7 @@ class Explainer:
             of_row = lowest.take(fired.last.rows[part] - rows.start)  # P
             found.append(self._hits(fired.places[part], flat, of_row, part.start, first_slot))
         if personal:
-            counted = self._row_start + block.count_tokens[rows]  # 64 C
+            counted = row_start + block.count_tokens[rows]  # T C
             found.append(self._hits(counted, flat, lowest, rows.start, first_slot))
         else:
             found.append(_NO_HITS)
@@ -170,7 +170,6 @@ class Explainer:
         scores: Scores,
         found: Sequence[list[Hits]],
         interests: Interests,
-        popular: Popular,
     ) -> list[list[Reason]]:
         """The reasons of each of tokens i64[B, L] (n: no item), row after row. found: `find` of each tile.
 
@@ -178,7 +177,8 @@ class Explainer:
         category; popularity; else the network alone.
         """
         # From the weakest reason to the strongest, each writing over the weaker ones.
-        codes = np.where(popular.is_popular.take(tokens), POPULAR, FOR_YOU)  # B L
+        is_popular = np.stack([popular.is_popular for popular in block.popular])  # any n+1
+        codes = np.where(is_popular[block.popular_of[:, None], tokens], POPULAR, FOR_YOU)  # B L
         category = self._item_category.take(tokens)  # B L
         held = np.take_along_axis(interests.explains, category, axis=1)  # B L
         flat = np.where(held, self._codes.interest_in(category), codes).reshape(-1)
@@ -192,7 +192,7 @@ class Explainer:
             self._because(flat, strongest, scores.basket, basket, by_type=False)
         if len(counted.at):
             self._itself(flat, block, counted)
-        return self._codes.lists(flat[: block.rows * tokens.shape[1]])
+        return self._codes.lists(flat)
 
     def reasons_of_popular(self, tokens: list[int], explains: npt.NDArray[np.bool_]) -> list[list[Reason]]:
         """Reasons on a popular list: the interest that raised an item, or its popularity.

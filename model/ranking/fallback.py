@@ -1,5 +1,6 @@
 """What is popular: a feature of every list, and the whole list of a user of whom nothing known is known."""
 
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -81,3 +82,22 @@ class Fallback:
         order = np.argsort(-scores[:n], kind="stable")
         best = order[shown[order]][: self._size]
         return best.tolist(), scores[best].astype(np.float64).round(6).tolist()
+
+
+class PopularRows:
+    """A row of numbers computed once for each popularity, as long as that is in use; the rows of a block as a table."""
+
+    def __init__(self, of: Callable[[F32], F32]) -> None:
+        """`of`: from a share f32[n] to its row."""
+        self._of = of
+        self._rows: WeakKeyDictionary[Popular, F32] = WeakKeyDictionary()
+
+    def table(self, populars: Sequence[Popular]) -> F32:
+        """f32[len(populars), width of a row]."""
+        rows = []
+        for popular in populars:
+            row = self._rows.get(popular)
+            if row is None:
+                row = self._rows[popular] = self._of(popular.share)
+            rows.append(row)
+        return np.stack(rows)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from model.ranking.block import Block
 from model.ranking.candidates import Fired
-from model.ranking.fallback import Popular
+from model.ranking.fallback import Popular, PopularRows
 from model.serving import BLOCK
 
 F32 = npt.NDArray[np.float32]
@@ -30,14 +30,14 @@ _RULE_FLOOR = np.float32(1e-3)
 an item without a rule has to fall behind, here the ranker learns how far."""
 _RULE_SCALE = np.float32(4.0)
 
-_ROWS: I64 = np.arange(BLOCK, dtype=np.int64)[:, None]  # B 1
+_ROWS: I64 = np.arange(BLOCK, dtype=np.int64)[:, None]  # 64 1
 
 
 class FeatureTable:
     """Computes features for a block of users, into memory that is used again.
 
-    Letters in shapes: B = 64 rows, F = 8 features, n items, N the padded width of a row of scores, K candidates a
-    row: N when every item is one.
+    Letters in shapes: B rows, at most 64, F = 8 features, n items, N the padded width of a row of scores, K
+    candidates a row: N when every item is one.
     """
 
     def __init__(self, n: int, width: int, model_popularity: F32, candidates: int | None) -> None:
@@ -45,12 +45,12 @@ class FeatureTable:
         self._n = n
         self._width = width
         self.values: F32 = np.zeros((BLOCK, len(FEATURES), candidates or width), np.float32)
-        """f32[B, F, K]: the result of the last `fill`."""
+        """f32[64, F, K]: the rows of the last `fill`, then those of earlier ones."""
         self._long_popularity = _log_share(model_popularity, width)  # N
-        self._popularity = self._long_popularity
-        self._popular: Popular | None = None
+        self._popularity = PopularRows(lambda share: _log_share(share, width))
+        self._filled_for: Popular | None = None  # whose popularity stands in all rows of `values`
         self._scratch = np.zeros(BLOCK * width if candidates else 0, np.float32)  # all zero between calls
-        self._row_start = (np.arange(BLOCK, dtype=np.int64) * width)[:, None]  # B 1
+        self._row_start = (np.arange(BLOCK, dtype=np.int64) * width)[:, None]  # 64 1
         if candidates is None:
             self.values[:, 6] = self._long_popularity
 
@@ -60,7 +60,6 @@ class FeatureTable:
         network: F32,
         rules: Fired | None,
         basket: Fired | None,
-        popular: Popular,
         candidates: I64 | None = None,
     ) -> F32:
         """Features f32[B, F, K], overwritten by the next call.
@@ -68,44 +67,53 @@ class FeatureTable:
         network: f32[B, N], the network's raw scores, -inf from column n on. candidates: tokens i64[B, K] (n: none),
         when the table was made for some only.
         """
-        places = None if candidates is None else self._row_start + candidates
-        counted = self._row_start + block.count_tokens  # B C
-        recent = self._row_start + block.recent_tokens  # B H
-        self._sparse(0, counted, np.log1p(np.maximum(block.counts, 0.0)), places)
+        rows = slice(block.rows)
+        values, row_start = self.values[rows], self._row_start[rows]
+        places = None if candidates is None else row_start + candidates
+        counted = row_start + block.count_tokens  # B C
+        recent = row_start + block.recent_tokens  # B H
+        self._sparse(values, 0, counted, np.log1p(np.maximum(block.counts, 0.0)), places)
         age_days = block.count_age_s.astype(np.float32) / np.float32(86_400.0)
-        self._sparse(1, counted, np.exp2(-age_days / _RECENCY_HALF_LIFE_DAYS), places)
-        self._sparse(2, np.concatenate([recent, counted], axis=1), np.float32(1.0), places)
+        self._sparse(values, 1, counted, np.exp2(-age_days / _RECENCY_HALF_LIFE_DAYS), places)
+        self._sparse(values, 2, np.concatenate([recent, counted], axis=1), np.float32(1.0), places)
 
         # Log-probability under the network, relative to chance.
         logits = network - network.max(axis=1, keepdims=True)  # B N
         chance = np.log(np.exp(logits).sum(axis=1, keepdims=True) / np.float32(self._n))  # B 1
         if candidates is not None:
             logits = np.take_along_axis(logits, candidates, axis=1)  # B K
-        np.clip((logits - chance) / np.float32(5.0), -4.0, 4.0, out=self.values[:, 3])
+        np.clip((logits - chance) / np.float32(5.0), -4.0, 4.0, out=values[:, 3])
 
         for feature, fired in ((4, rules), (5, basket)):
             if fired is not None:
                 strength = np.log1p(fired.totals / _RULE_FLOOR) / _RULE_SCALE
-                self._sparse(feature, fired.places, strength, places, fired.last.rows[:, None])
+                self._sparse(values, feature, fired.places, strength, places, fired.last.rows[:, None])
 
-        changed = popular is not self._popular
-        if changed:
-            self._popular = popular
-            self._popularity = _log_share(popular.share, self._width)
+        populars = block.popular
         if candidates is not None:
-            self.values[:, 6] = self._long_popularity[candidates]
-            self.values[:, 7] = self._popularity[candidates]
-        elif changed:
-            self.values[:, 7] = self._popularity
-        return self.values
+            values[:, 6] = self._long_popularity[candidates]
+            values[:, 7] = self._popularity.table(populars)[block.popular_of[:, None], candidates]
+        elif len(populars) > 1:
+            values[:, 7] = self._popularity.table(populars)[block.popular_of]
+            self._filled_for = None
+        elif populars[0] is not self._filled_for:
+            (self._filled_for,) = populars
+            self.values[:, 7] = self._popularity.table(populars)
+        return values
 
-    def _sparse(self, feature: int, at: I64, numbers: F32 | np.float32, places: I64 | None, rows: I64 = _ROWS) -> None:
-        """Set a feature that is zero but for a few items: at[i] is row * N + token of numbers[i], rows[i] its row."""
-        target = self.values[:, feature]  # B K
+    def _sparse(
+        self, values: F32, feature: int, at: I64, numbers: F32 | np.float32, places: I64 | None, rows: I64 | None = None
+    ) -> None:
+        """Set a feature that is zero but for a few items: at[i] is row * N + token of numbers[i], rows[i] its row.
+
+        rows None: a row of `at` for each of the block's.
+        """
+        target = values[:, feature]  # B K
         if places is None:
             target.fill(0.0)
             # Rows of `target` lie F * N apart, those of `at` N.
-            start = rows * ((len(FEATURES) - 1) * self._width) + feature * self._width
+            own = _ROWS[: len(values)] if rows is None else rows
+            start = own * ((len(FEATURES) - 1) * self._width) + feature * self._width
             self.values.reshape(-1)[at + start] = numbers
         else:
             self._scratch[at] = numbers

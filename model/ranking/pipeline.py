@@ -18,7 +18,6 @@ from model.ranking.rerank import LearntBlend, LogLinear, TopItems
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
 from state.settings import StateSettings
-from state.trend import Trend
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -27,7 +26,7 @@ F32 = npt.NDArray[np.float32]
 class Pipeline:
     """Makes lists block by block, each row from its own user's state only.
 
-    Letters in shapes: B rows of a block, 64 of a tile, L items a list.
+    Letters in shapes: B rows of a block, L items a list.
     """
 
     def __init__(
@@ -53,48 +52,47 @@ class Pipeline:
         self._fallback = Fallback(index.n, ranking.list_size)
         self._row_start = (np.arange(BLOCK, dtype=np.int64) * serving.width)[:, None]
 
-    def rank(self, requests: Sequence[Request], trend: Trend) -> list[UserList]:
-        """The lists of all requests, in their order, by the popularity of the trend's snapshot."""
-        popular = self.popularity.at(trend)
+    def rank(self, requests: Sequence[Request]) -> list[UserList]:
+        """The lists of all requests, in their order."""
         lists: list[UserList] = []
         rows = self._scorer.ROWS
         for start in range(0, len(requests), rows):
-            lists.extend(self._rank_block(self.read(requests[start : start + rows]), popular))
+            lists.extend(self._rank_block(self.read(requests[start : start + rows])))
         return lists
 
     def read(self, requests: Sequence[Request]) -> Block:
         """Requests as arrays."""
         return Block(requests, self._index, self._state)
 
-    def _rank_block(self, block: Block, popular: Popular) -> list[UserList]:
-        scores = self._scorer.score(block, popular)
+    def _rank_block(self, block: Block) -> list[UserList]:
+        scores = self._scorer.score(block)
         left_out = excluded(block, self._settings.exclude)
         best, best_scores, found = self._best(block, scores, left_out)
         interests = self._explainer.interests(block)
-        reasons = self._explainer.reasons(block, best, scores, found, interests, popular)
+        reasons = self._explainer.reasons(block, best, scores, found, interests)
         # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
-        shown_scores = best_scores[: block.rows].astype(np.float64).round(4).reshape(-1).tolist()
-        items = self._items(best[: block.rows].reshape(-1), shown_scores, reasons)
+        shown_scores = best_scores.astype(np.float64).round(4).reshape(-1).tolist()
+        items = self._items(best.reshape(-1), shown_scores, reasons)
         lists = self._lists(block, items, interests)
-        for row in np.flatnonzero(best[: block.rows, -1] == block.n).tolist():  # short lists
+        for row in np.flatnonzero(best[:, -1] == block.n).tolist():  # short lists
             lists[row].items = [item for item in lists[row].items if item.score > -np.inf]
         # Nothing that the model knows is known of the user, or all that there is was left out.
         unranked = ~block.known | (best[:, 0] == block.n)
-        for row in np.flatnonzero(unranked[: block.rows]).tolist():
+        for row in np.flatnonzero(unranked).tolist():
             lists[row].strategy = "popular"
             hidden = [tokens[row] for tokens in left_out]
-            lists[row].items = self._popular_items(popular, interests, row, hidden)
+            lists[row].items = self._popular_items(block.requests[row].popular, interests, row, hidden)
         return lists
 
     def _best(self, block: Block, scores: Scores, left_out: list[I64]) -> tuple[I64, F32, list[list[Hits]]]:
         """Tokens i64[B, L] and scores f32[B, L] of the lists, best first, and what points to their items."""
         personal = self._settings.exclude != "seen"
-        best = np.empty((block.height, self._top.size), np.int64)  # B L
+        best = np.empty((block.rows, self._top.size), np.int64)  # B L
         best_scores = np.empty(best.shape, np.float32)  # B L
         found = []
         for tile, (rows, values) in enumerate(zip(block.tiles, scores.tiles, strict=True)):
             for tokens in left_out:
-                values.reshape(-1)[self._row_start + tokens[rows]] = -np.inf
+                values.reshape(-1)[self._row_start[: len(values)] + tokens[rows]] = -np.inf
             best[rows], best_scores[rows] = own, own_scores = self._top.pick(values)
             found.append(self._explainer.find(block, tile, values, own, own_scores[:, -1], scores, personal=personal))
         return best, best_scores, found

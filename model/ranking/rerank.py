@@ -12,7 +12,7 @@ from model.artifact import Artifact
 from model.errors import ArtifactError
 from model.ranking.block import Block
 from model.ranking.candidates import EPSILON, Candidates, Fired, Scores
-from model.ranking.fallback import Popular
+from model.ranking.fallback import PopularRows
 from model.ranking.features import FEATURES, FeatureTable
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, LANES
@@ -46,13 +46,11 @@ class LogLinear:
         self._candidates = candidates
         self._settings = settings
         self._row_start = (np.arange(BLOCK, dtype=np.int64) * candidates.width)[:, None]
-        self._popular: Popular | None = None
-        self._bias: F32 = candidates.item_bias
+        self._biases = PopularRows(self._bias)
 
-    def score(self, block: Block, popular: Popular) -> Scores:
+    def score(self, block: Block) -> Scores:
         """Scores of all items."""
         s = self._settings
-        self._take_in(popular)
         rules = self._candidates.rules(block) if s.rules_weight else None
         basket = self._candidates.basket(block) if s.basket_weight else None
         bonuses = []
@@ -64,21 +62,21 @@ class LogLinear:
                 bonuses.append((fired, bonus))
         return Scores(self._tiles(block, bonuses), rules, basket)
 
-    def _take_in(self, popular: Popular) -> None:
-        if popular is self._popular:
-            return
-        self._popular = popular
+    def _bias(self, share: F32) -> F32:
+        """f32[N]: what the network and popularity give an item, whoever the user is."""
         n = self._candidates.n
-        share = popular.share * np.float32(n) + np.float32(0.01)
-        self._bias = self._candidates.item_bias.copy()
-        self._bias[:n] *= np.float32(self._settings.network_weight)
-        self._bias[:n] += np.float32(self._settings.popularity_weight) * np.log(share)
+        bias = self._candidates.item_bias.copy()
+        bias[:n] *= np.float32(self._settings.network_weight)
+        bias[:n] += np.float32(self._settings.popularity_weight) * np.log(share * np.float32(n) + np.float32(0.01))
+        return bias
 
     def _tiles(self, block: Block, bonuses: list[tuple[Fired, F32]]) -> Iterator[F32]:
         s = self._settings
         personal = s.exclude != "seen" and s.personal_weight != 0.0
+        biases = self._biases.table(block.popular)
         for tile, rows in enumerate(block.tiles):
-            scores = self._candidates.network(block.requests[rows], self._bias, s.network_weight)
+            which = block.popular_of[rows]
+            scores = self._candidates.network(block.requests[rows], biases, which, s.network_weight)
             flat = scores.reshape(-1)
             for fired, bonus in bonuses:
                 part = fired.tiles[tile]
@@ -86,7 +84,7 @@ class LogLinear:
                 # Places repeat within a row, always with the same total: the last write equals the first.
                 flat[places] = flat.take(places) + bonus[part]
             if personal:
-                counted = self._row_start + block.count_tokens[rows]  # 64 C
+                counted = self._row_start[: len(scores)] + block.count_tokens[rows]  # T C
                 bonus = np.log1p(np.maximum(block.counts[rows], 0.0)) * np.float32(s.personal_weight)
                 # A user's counted items are distinct; those unknown share column n, which stays at -inf.
                 flat[counted] = flat.take(counted) + bonus
@@ -118,23 +116,24 @@ class LearntBlend:
         self._scores: F32 = np.zeros((BLOCK, candidates.width), np.float32)
         self._n = candidates.n
 
-    def score(self, block: Block, popular: Popular) -> Scores:
+    def score(self, block: Block) -> Scores:
         """Scores of all items, -inf for those that are no candidates."""
-        features, tokens, rules, basket = self.inputs.of(block, popular)
+        features, tokens, rules, basket = self.inputs.of(block)
         inputs = torch.from_numpy(features)  # B F K
         with torch.inference_mode():
             for row in range(block.rows):
                 torch.addmm(self._b1, self._w1, inputs[row], out=self._hidden).relu_()  # H K
                 torch.addmm(self._b2, self._w2, self._hidden, out=self._hidden2).relu_()  # H2 K
                 torch.mm(self._w3, self._hidden2, out=self._out[row : row + 1])  # 1 K
-        scored = self._out.numpy()
+        scored = self._out.numpy()[: block.rows]
         if tokens is None:
             scored[:, self._n :] = -np.inf
             return Scores(iter([scored]), rules, basket)
-        self._scores.fill(-np.inf)
-        np.put_along_axis(self._scores, tokens, scored, axis=1)
-        self._scores[:, self._n] = -np.inf
-        return Scores(iter([self._scores]), rules, basket)
+        scores = self._scores[: block.rows]
+        scores.fill(-np.inf)
+        np.put_along_axis(scores, tokens, scored, axis=1)
+        scores[:, self._n] = -np.inf
+        return Scores(iter([scores]), rules, basket)
 
 
 class LearntInputs:
@@ -155,7 +154,7 @@ class LearntInputs:
         """K: candidates a row, with padding."""
         self._table = FeatureTable(n, width, artifact.popularity, some)
 
-    def of(self, block: Block, popular: Popular) -> tuple[F32, I64 | None, Fired | None, Fired | None]:
+    def of(self, block: Block) -> tuple[F32, I64 | None, Fired | None, Fired | None]:
         """Features f32[B, F, K], their tokens i64[B, K] (None: column = token), sequence and basket rules.
 
         Of a block of one tile.
@@ -164,10 +163,10 @@ class LearntInputs:
         if self._first is None:
             rules, basket = self._candidates.rules(block), self._candidates.basket(block)
         else:
-            tiles, rules, basket = self._first.score(block, popular)
+            tiles, rules, basket = self._first.score(block)
             tokens, _ = self._best.pick(next(tiles))
-        network = self._candidates.network(block.requests, self._candidates.item_bias)
-        features = self._table.fill(block, network, rules, basket, popular, tokens)
+        network = self._candidates.network(block.requests, self._candidates.item_bias[None], block.popular_of * 0)
+        features = self._table.fill(block, network, rules, basket, tokens)
         return features, tokens, rules, basket
 
 
@@ -210,36 +209,36 @@ class TopItems:
         self._places = np.arange(self.size)
 
     def pick(self, scores: F32) -> tuple[I64, F32]:
-        """Tokens i64[64, size] and scores f32[64, size], best first; token n and -inf where a row has no more.
+        """Tokens i64[T, size] and scores f32[T, size], best first; token n and -inf where a row has no more.
 
-        scores: f32[64, N], -inf on items to leave out, and in column n.
+        scores: f32[T, N], T at most 64, -inf on items to leave out, and in column n.
         """
-        flat = scores.reshape(-1)
+        rows, flat = len(scores), scores.reshape(-1)
         place = self._reaching_the_bound(scores)  # F
         if not len(place):  # all is left out of all rows
-            return np.full((BLOCK, self.size), self._n, np.int64), np.full((BLOCK, self.size), -np.inf, np.float32)
+            return np.full((rows, self.size), self._n, np.int64), np.full((rows, self.size), -np.inf, np.float32)
         row = place // self._width
         # Sorted by row, then falling score, then token, as one integer sort: 7 bits row, 32 score, 24 token.
         bits = (flat.take(place) + np.float32(0.0)).view(np.uint32)  # + 0: -0.0 and 0.0 are one score
         falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFF_FFFF)).astype(np.int64)
         code = (row << _ROW_SHIFT) | (falling << _SCORE_SHIFT) | (place - row * self._width)
         code.sort()
-        ends = np.searchsorted(code, self._row_code)  # 65: where each row begins
-        index = ends[:-1, None] + self._places  # 64 size
+        ends = np.searchsorted(code, self._row_code[: rows + 1])  # T+1: where each row begins
+        index = ends[:-1, None] + self._places  # T size
         there = index < ends[1:, None]
         tokens = np.where(there, code.take(index, mode="clip") & _TOKEN_BITS, self._n)
-        return tokens, flat.take(tokens + self._row_start)
+        return tokens, flat.take(tokens + self._row_start[:rows])
 
     def _reaching_the_bound(self, scores: F32) -> I64:
         """Places i64[F] in the flat scores, among them those of the best of each row."""
         flat, size = scores.reshape(-1), self.size
         if size > self.GROUPS // 2:  # too many for the groups: the size-th largest itself is the bound
-            bound = np.partition(scores, self._width - size, axis=1)[:, self._width - size]  # 64
+            bound = np.partition(scores, self._width - size, axis=1)[:, self._width - size]  # T
             return np.flatnonzero(scores >= np.maximum(bound, _LOWEST)[:, None])
         # torch finds the maxima in half of numpy's time; they are the same.
-        small = torch.from_numpy(scores).view(BLOCK, -1, LANES).amax(1)  # 64 512
-        large = small.view(BLOCK, -1, self.GROUPS).amax(1).numpy()  # 64 128
-        bound = np.maximum(np.sort(large, axis=1)[:, self.GROUPS - size], _LOWEST)  # 64
+        small = torch.from_numpy(scores).view(len(scores), -1, LANES).amax(1)  # T 512
+        large = small.view(len(scores), -1, self.GROUPS).amax(1).numpy()  # T 128
+        bound = np.maximum(np.sort(large, axis=1)[:, self.GROUPS - size], _LOWEST)  # T
         group = np.flatnonzero(small.numpy() >= bound[:, None])  # P, as row * 512 + group
         row = group // LANES  # P
         places = (row * self._width + group % LANES) + self._members  # N/512 P

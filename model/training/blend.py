@@ -23,7 +23,7 @@ from model.errors import ModelError
 from model.ranking.features import FEATURES
 from model.ranking.filters import excluded
 from model.ranking.rerank import LearntBlend, LearntInputs
-from model.recommender import Processed, Recommender
+from model.recommender import Portion, Recommender, Spent
 from model.serving import BLOCK
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -134,24 +134,19 @@ def collect_examples(
     examples: list[Examples] = []
     chunk = 1024
     for start in range(0, len(events), chunk):
-        batch = events[start : start + chunk]
-        for at, requests in recommender.updates(batch, states, trend, Processed(), "every"):
-            popular = pipeline.popularity.at(trend)
-            picked = [
-                (targets[start + index], request)
-                for index, request in zip(at, requests, strict=True)
-                if wanted[start + index]
-            ]
-            for first in range(0, len(picked), BLOCK):
-                part = picked[first : first + BLOCK]
-                block = pipeline.read([request for _, request in part])
-                features, tokens, _, _ = inputs.of(block, popular)
-                left_out = excluded(block, recommender.ranking_settings.exclude)
-                rows = _usable(tokens, left_out, len(part), block.n, features.shape[2])
-                for row, (target, _) in enumerate(part):
-                    example = _choose(features[row], *rows[row], target, settings, draw)
-                    if example is not None:
-                        examples.append(example)
+        portion = Portion(events[start : start + chunk], states, trend)
+        (requests,) = recommender.updates([portion], "every", Spent())
+        picked = [(targets[start + at], request) for at, request in requests.items() if wanted[start + at]]
+        for first in range(0, len(picked), BLOCK):
+            part = picked[first : first + BLOCK]
+            block = pipeline.read([request for _, request in part])
+            features, tokens, _, _ = inputs.of(block)
+            left_out = excluded(block, recommender.ranking_settings.exclude)
+            rows = _usable(tokens, left_out, len(part), block.n, features.shape[2])
+            for row, (target, _) in enumerate(part):
+                example = _choose(features[row], *rows[row], target, settings, draw)
+                if example is not None:
+                    examples.append(example)
     if not examples:
         raise ModelError(
             "the tuning period holds no list whose next item the model knows; give a longer one, or leave it out."

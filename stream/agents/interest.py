@@ -1,10 +1,10 @@
-"""event -> state -> model -> list: what the interest agent does with a chunk.
+"""event -> state -> model -> list: what the interest agent does with the chunks of a fetch.
 
     record ──decode──> Event ──┬─ cannot be used ────────────> dead-letter topic
                                ├─ key is not its user ───────> rekey topic
                                └─> Interaction ──> Recommender ──> states (changelog), lists (output topic)
 
-Everything goes into the chunk, and so into one transaction.
+Everything goes into the record's chunk, and so into one transaction.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from model.ranking.lists import UserList
-from model.recommender import Recommender
+from model.recommender import Portion, Recommender
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -82,34 +82,39 @@ class InterestAgent:
         self._warned_s = 0.0
         metrics.model.labels(self._model.name, self._model.version).set(1)
 
-    def process(self, chunk: Chunk, partitions: int) -> None:
-        """Collect what `chunk` makes of states and lists. `partitions`: how many the events topic has."""
+    def process(self, chunks: Sequence[Chunk], partitions: int) -> None:
+        """Collect what `chunks`, of one fetch, make of states and lists.
+
+        `partitions`: how many the events topic has.
+        """
         started_s = time.thread_time()
-        batch, events = self._read(chunk, partitions)
+        read = [self._read(chunk, partitions) for chunk in chunks]
         decoded_s = time.thread_time()
 
-        states = self._states(chunk, batch)
-        trend = chunk.memo.get("trend")
-        if trend is None:
-            trend = chunk.memo["trend"] = Trend.load(chunk.get, *self._trend)
+        portions = [
+            Portion(batch, self._states(chunk, batch), self._trend_of(chunk))
+            for chunk, (batch, _) in zip(chunks, read, strict=True)
+        ]
         loaded_s = time.thread_time()
-        done = self._recommender.process(batch, states, trend, every_event=self._every_event)
+        spent = self._recommender.process(portions, every_event=self._every_event)
         processed_s = time.thread_time()
 
-        for key, state in states.items():
-            chunk.put(key, encode_state(state))
-        for key, value in trend.drain():
-            chunk.put(key, value)
+        for chunk, portion in zip(chunks, portions, strict=True):
+            for key, state in portion.states.items():
+                chunk.put(key, encode_state(state))
+            for key, value in portion.trend.drain():
+                chunk.put(key, value)
         stored_s = time.thread_time()
-        self._send_lists(chunk, done.lists, events)
+        for chunk, portion, (_, events) in zip(chunks, portions, read, strict=True):
+            self._send_lists(chunk, portion.lists, events)
         sent_s = time.thread_time()
 
-        self._count(chunk, batch, set(done.duplicates), done.lists)
+        self._count(chunks, portions)
         cpu = self._metrics.cpu
         cpu.labels("decode").inc(decoded_s - started_s)
-        cpu.labels("state").inc(loaded_s - decoded_s + stored_s - processed_s + done.state_s)
-        cpu.labels("model").inc(done.model_s)
-        cpu.labels("rank").inc(max(processed_s - loaded_s - done.state_s - done.model_s, 0.0))
+        cpu.labels("state").inc(loaded_s - decoded_s + stored_s - processed_s + spent.state_s)
+        cpu.labels("model").inc(spent.model_s)
+        cpu.labels("rank").inc(max(processed_s - loaded_s - spent.state_s - spent.model_s, 0.0))
         cpu.labels("encode").inc(sent_s - stored_s)
 
     # ------------------------------------------------------------------ in
@@ -189,6 +194,12 @@ class InterestAgent:
             if value is not None
         }
 
+    def _trend_of(self, chunk: Chunk) -> Trend:
+        trend = chunk.memo.get("trend")
+        if trend is None:
+            trend = chunk.memo["trend"] = Trend.load(chunk.get, *self._trend)
+        return trend
+
     # ------------------------------------------------------------------ out
 
     def _send_lists(self, chunk: Chunk, lists: list[UserList], events: dict[int, Event]) -> None:
@@ -218,22 +229,23 @@ class InterestAgent:
 
     # ------------------------------------------------------------------ count
 
-    def _count(
-        self, chunk: Chunk, batch: list[tuple[bytes, Interaction]], duplicates: set[int], lists: list[UserList]
-    ) -> None:
+    def _count(self, chunks: Sequence[Chunk], portions: Sequence[Portion]) -> None:
         metrics = self._metrics
         outcomes = Counter(
-            (interaction.type, "duplicate" if index in duplicates else "applied")
-            for index, (_, interaction) in enumerate(batch)
+            (interaction.type, "duplicate" if index in portion.duplicates else "applied")
+            for portion in portions
+            for index, (_, interaction) in enumerate(portion.batch)
         )
         for (code, outcome), count in outcomes.items():
             metrics.events.labels(EVENT_TYPES[code], outcome).inc(count)
-        if duplicates:
-            metrics.duplicates.inc(len(duplicates))
-        for strategy, count in Counter(made.strategy for made in lists).items():
+            if outcome == "duplicate":
+                metrics.duplicates.inc(count)
+        for strategy, count in Counter(made.strategy for portion in portions for made in portion.lists).items():
             metrics.lists.labels(strategy).inc(count)
-        if lists:
-            metrics.delay.observe(max(self._now_ms() - self._received_ms(chunk.records[0]), 0) / 1000.0)
+        now_ms = self._now_ms()
+        for chunk, portion in zip(chunks, portions, strict=True):
+            if portion.lists:
+                metrics.delay.observe(max(now_ms - self._received_ms(chunk.records[0]), 0) / 1000.0)
 
     def _warn_misplaced(self, count: int, number: int) -> None:
         self._metrics.misplaced.inc(count)

@@ -10,6 +10,9 @@
                 chunk.put(key, value)        # -> local store and changelog
                 chunk.send(topic, value)     # -> the same transaction
 
+A fetch brings a chunk of each partition that has records. An agent whose work costs less for all of them together
+lets the others pass and takes `chunk.fetched` when the last comes (`chunk.last`).
+
 What the agent puts and sends is only collected. The cycle commits it, with the offsets of the records, in one
 transaction, and writes the local store afterwards. An exception in the block ends the process: nothing was
 produced, so a restart finds everything as it was.
@@ -59,15 +62,31 @@ class ChunkTopic(faust.Schema):
 class Chunk:
     """A run of records of one partition, in offset order, and what the agent made of it."""
 
-    __slots__ = ("_finished", "open", "partition", "puts", "records", "sends")
+    __slots__ = ("_earlier", "_finished", "last", "open", "partition", "puts", "records", "sends")
 
-    def __init__(self, partition: Partition, records: Sequence[Message], finished: Callable[[Chunk], None]) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        records: Sequence[Message],
+        finished: Callable[[Chunk], None],
+        earlier: Sequence[Chunk] | None = (),
+    ) -> None:
+        """`earlier`: the other chunks of its fetch when this is the last one, else None."""
         self.partition = partition
         self.records = records
         self.puts: list[tuple[bytes, bytes | None]] = []
         self.sends: list[Send] = []
         self.open = True
+        self.last = earlier is not None
+        """The last chunk of its fetch."""
         self._finished = finished
+        # Only the last refers to the others: no cycle of references keeps records in memory.
+        self._earlier = tuple(earlier or ())
+
+    @property
+    def fetched(self) -> list[Chunk]:
+        """On the last chunk of a fetch: all of its chunks, one a partition, this one at the end."""
+        return [*self._earlier, self]
 
     @property
     def memo(self) -> dict[str, Any]:

@@ -225,7 +225,8 @@ class Consumer(base.Consumer):
         """Give each run to the agent; the chunks when all came back, nothing when one did not."""
         flight = self._flight = _Flight()
         flight.left = len(runs)
-        chunks = [Chunk(partition, records, flight.finished) for partition, records in runs]
+        chunks = [Chunk(partition, records, flight.finished, None) for partition, records in runs[:-1]]
+        chunks.append(Chunk(*runs[-1], flight.finished, chunks))
         generation = self.app.consumer_generation_id
         for chunk in chunks:
             if not (self.flow_active and self._going()):

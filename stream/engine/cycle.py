@@ -42,8 +42,8 @@ _ASK_S = 30.0
 # One producer's next transaction waits until the markers of its last one are written; two that take turns make a
 # cycle of 5 ms out of one of 9 (ENGINE: two transactional producers in turn).
 _PRODUCERS = 2
-# From here on a cycle's fixed cost is worth sharing: at 8 partitions, above 2,000 events a second.
-_BUSY_RECORDS = 64
+# From here on a cycle's fixed cost is worth sharing: above some thousand events a second.
+_BUSY_RECORDS = 256
 # How long one call may be retried: twice the time after which the broker aborts a transaction by itself.
 _RETRY_S = 60.0
 _RETRY_PAUSE_S = 0.05
@@ -74,9 +74,9 @@ class Partition:
 def linger_ms(records_last_cycle: int, seconds_last_cycle: float, longest_ms: int) -> float:
     """How long a fetch waits for company after its first record.
 
-    Up to some tens of records in the last cycle: not at all, latency is all. Busy: as long as the last cycle took, at
-    most `longest_ms`: a cycle's fixed cost (about 1.5 ms CPU, and 2 for each partition in it) is shared by more
-    records, and an event waits at most twice what it would have waited.
+    Up to a few hundred records in the last cycle: not at all, latency is all. Busy: as long as the last cycle took, at
+    most `longest_ms`: a cycle's fixed cost (some ms of CPU, and a produce request for each partition and topic in it)
+    is shared by more records, and an event waits at most twice what it would have waited.
     """
     if records_last_cycle < _BUSY_RECORDS:
         return 0.0

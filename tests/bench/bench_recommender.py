@@ -23,7 +23,7 @@ import torch
 
 from model.artifact import untrained_artifact
 from model.ranking.rerank import LearntBlend
-from model.recommender import RankingSettings, Recommender
+from model.recommender import Portion, RankingSettings, Recommender
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -153,22 +153,23 @@ def _run(
         t2 = time.process_time()
         states = {user: decode_state(value) for user, value in values.items()}
         t3 = time.process_time()
-        done = recommender.process(batch, states, trend)
+        done = Portion(batch, states, trend)
+        spent = recommender.process([done])
         t4 = time.process_time()
         records = [encode_state(state) for state in states.values()]
         t5 = time.process_time()
         list_bytes += sum(len(encoder.encode(user_list.items)) for user_list in done.lists)
         t6 = time.process_time()
         assert len(records) == len(batch) == len(done.lists)
-        for name, spent in zip(
+        for name, took in zip(
             ("decode", "apply", "process", "encode", "lists_encoded"),
             (t1 - t0, t2 - t1, t4 - t3, t5 - t4, t6 - t5),
             strict=True,
         ):
-            seconds[name] += spent
-        parts["state"] += done.state_s
-        parts["model"] += done.model_s
-        parts["rank"] += done.rank_s
+            seconds[name] += took
+        parts["state"] += spent.state_s
+        parts["model"] += spent.model_s
+        parts["rank"] += spent.rank_s
         events += len(batch)
     # A second pass of the ranking alone, with the reasons' part timed.
     for owner, name in timed:
@@ -177,7 +178,7 @@ def _run(
         ranked = 0.0
         for batch in batches:
             states = {user: decode_state(encoded[user]) for user, _ in batch}
-            ranked += recommender.process(batch, states, recommender.new_trend()).rank_s
+            ranked += recommender.process([Portion(batch, states, recommender.new_trend())]).rank_s
     finally:
         for owner, name in timed:
             delattr(owner, name)  # the class's own method shows again

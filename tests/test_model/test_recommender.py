@@ -7,7 +7,7 @@ import pytest
 
 from model.artifact import Artifact, untrained_artifact
 from model.ranking.features import FEATURES
-from model.recommender import Processed, RankingSettings, Recommender, UserList
+from model.recommender import Portion, RankingSettings, Recommender, UserList
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -38,6 +38,20 @@ def artifact() -> Artifact:
 @pytest.fixture(scope="module")
 def recommender(artifact: Artifact) -> Recommender:
     return Recommender(artifact, SETTINGS, RankingSettings(trend_refresh_events=64))
+
+
+def process(
+    recommender: Recommender,
+    batch: Log,
+    states: dict[bytes, InterestState],
+    trend: Trend,
+    *,
+    every_event: bool = False,
+) -> Portion:
+    """One portion, processed alone."""
+    portion = Portion(batch, states, trend)
+    recommender.process([portion], every_event=every_event)
+    return portion
 
 
 def event(
@@ -106,7 +120,7 @@ def run(
             trend = Trend.load(trend_store.get, trend.half_life_s, trend.refresh_events)
             users = {user for user, _ in log[start:end]}
             states = {user: decode_state(kept[user]) for user in users if user in kept}
-        done = recommender.process(log[start:end], states, trend)
+        done = process(recommender, log[start:end], states, trend)
         for made in done.lists:
             last[made.user] = made
         kept.update((user, encode_state(state)) for user, state in states.items())
@@ -143,12 +157,12 @@ def test_states_and_lists_do_not_depend_on_the_cuts(artifact: Artifact, exclude:
 def test_lists_after_every_event_are_those_of_single_events(recommender: Recommender) -> None:
     log = a_log(400, seed=4)
     together_states: dict[bytes, InterestState] = {}
-    together = recommender.process(log, together_states, recommender.new_trend(), every_event=True)
+    together = process(recommender, log, together_states, recommender.new_trend(), every_event=True)
     states: dict[bytes, InterestState] = {}
     trend = recommender.new_trend()
-    single = [recommender.process([one], states, trend) for one in log]
+    single = [process(recommender, [one], states, trend) for one in log]
     assert together.lists == [made for done in single for made in done.lists]
-    assert together.duplicates == [index for index, done in enumerate(single) if done.duplicates]
+    assert together.duplicates == {index for index, done in enumerate(single) if done.duplicates}
     assert together_states == states
     assert [made.offset for made in together.lists] == sorted(made.offset for made in together.lists)
 
@@ -158,21 +172,22 @@ def test_each_user_gets_one_list_after_the_last_event_applied(recommender: Recom
     again = copy.copy(first)
     again.offset = 3
     states: dict[bytes, InterestState] = {}
-    done = recommender.process([(b"a", first), (b"b", second), (b"a", again)], states, recommender.new_trend())
+    done = Portion([(b"a", first), (b"b", second), (b"a", again)], states, recommender.new_trend())
+    spent = recommender.process([done])
     assert [(made.user, made.offset, made.events_applied) for made in done.lists] == [(b"a", 1, 1), (b"b", 2, 1)]
-    assert done.duplicates == [2]
+    assert done.duplicates == {2}
     assert states[b"a"].last_offset == 1
-    assert min(done.state_s, done.model_s, done.rank_s) > 0
+    assert min(spent.state_s, spent.model_s, spent.rank_s) > 0
 
 
 def test_a_duplicate_alone_changes_nothing_and_makes_no_list(recommender: Recommender) -> None:
     states: dict[bytes, InterestState] = {}
     trend = recommender.new_trend()
-    recommender.process([(b"a", event(1, "item-1"))], states, trend)
+    process(recommender, [(b"a", event(1, "item-1"))], states, trend)
     before = encode_state(states[b"a"])
     trend.drain()
-    done = recommender.process([(b"a", event(1, "item-1"))], states, trend)
-    assert (done.lists, done.duplicates) == ([], [0])
+    done = process(recommender, [(b"a", event(1, "item-1"))], states, trend)
+    assert (done.lists, done.duplicates) == ([], {0})
     assert encode_state(states[b"a"]) == before
     assert trend.drain() == []
 
@@ -194,14 +209,14 @@ def test_the_network_is_stepped_for_items_and_session_starts(recommender: Recomm
         event(6, "item-10"),
     ]
     states: dict[bytes, InterestState] = {}
-    recommender.process([(b"a", one) for one in log], states, recommender.new_trend())
+    process(recommender, [(b"a", one) for one in log], states, recommender.new_trend())
     assert states[b"a"].vector == vector_after(recommender, [(200, "session_start"), (7, "purchase"), (10, "view")])
     assert states[b"a"].vector_model == recommender.artifact.checksum
 
 
 def test_an_unknown_item_changes_the_state_and_not_the_vector(recommender: Recommender) -> None:
     states: dict[bytes, InterestState] = {}
-    done = recommender.process([(b"a", event(1, "telescope", category="category 3"))], states, recommender.new_trend())
+    done = process(recommender, [(b"a", event(1, "telescope", category="category 3"))], states, recommender.new_trend())
     state = states[b"a"]
     assert state.vector == b""
     assert [item.key for item in state.recent_items()] == [key_of("telescope")]
@@ -215,10 +230,10 @@ def test_a_vector_of_another_model_is_rebuilt_from_the_recent_items(recommender:
     states: dict[bytes, InterestState] = {}
     trend = recommender.new_trend()
     history = [event(1, None, "session_start"), event(2, "item-3"), event(3, "item-4", "dislike"), event(4, "item-5")]
-    recommender.process([(b"a", one) for one in history], states, trend)
+    process(recommender, [(b"a", one) for one in history], states, trend)
     own = states[b"a"].vector
     states[b"a"].vector, states[b"a"].vector_model = bytes(12), 12345
-    recommender.process([(b"a", event(5, "item-6"))], states, trend)
+    process(recommender, [(b"a", event(5, "item-6"))], states, trend)
     assert states[b"a"].vector == recommender.serving.step([own], [6], [1])[0]
     assert states[b"a"].vector_model == recommender.artifact.checksum
 
@@ -226,7 +241,7 @@ def test_a_vector_of_another_model_is_rebuilt_from_the_recent_items(recommender:
 def test_the_trend_learns_what_was_applied(recommender: Recommender) -> None:
     trend = recommender.new_trend()
     log = [event(1, "item-1", "purchase"), event(1, "item-1", "purchase"), event(2, "item-2", "hide")]
-    recommender.process([(b"a", one) for one in log], {}, trend)
+    process(recommender, [(b"a", one) for one in log], {}, trend)
     trend.enter(64)
     assert trend.snapshot == {key_of("item-1"): DEFAULT_WEIGHTS["purchase"]}
 
@@ -235,10 +250,11 @@ def test_absorb_is_process_without_lists(recommender: Recommender) -> None:
     log = a_log(500, seed=9)
     states: dict[bytes, InterestState] = {}
     trend = recommender.new_trend()
-    done = recommender.absorb(log, states, trend)
+    done = Portion(log, states, trend)
+    recommender.absorb(done)
     expected: dict[bytes, InterestState] = {}
     expected_trend = recommender.new_trend()
-    full = recommender.process(log, expected, expected_trend)
+    full = process(recommender, log, expected, expected_trend)
     assert done.lists == []
     assert done.duplicates == full.duplicates
     assert states == expected
@@ -246,6 +262,30 @@ def test_absorb_is_process_without_lists(recommender: Recommender) -> None:
 
 
 def test_an_empty_batch_is_nothing(recommender: Recommender) -> None:
-    done = recommender.process([], {}, recommender.new_trend())
-    assert (done.lists, done.duplicates) == ([], [])
-    assert Processed().lists == []
+    done = process(recommender, [], {}, recommender.new_trend())
+    assert (done.lists, done.duplicates) == ([], set())
+
+
+@pytest.mark.parametrize("blend", [None, _blend()])
+@pytest.mark.parametrize("every_event", [False, True])
+def test_portions_of_several_partitions_give_together_what_they_give_alone(artifact, blend, every_event) -> None:
+    """Each has a popularity of its own, and a user of the same name in two partitions is two."""
+    recommender = Recommender(
+        dataclasses.replace(artifact, blend=blend), SETTINGS, RankingSettings(trend_refresh_events=16)
+    )
+
+    def portions() -> list[Portion]:
+        sizes = [150, 3, 0, 70]
+        return [Portion(a_log(size, seed), {}, recommender.new_trend()) for seed, size in enumerate(sizes)]
+
+    together, alone = portions(), portions()
+    recommender.process(together, every_event=every_event)
+    for portion in alone:
+        recommender.process([portion], every_event=every_event)
+    for one, other in zip(together, alone, strict=True):
+        assert one.lists == other.lists
+        assert one.duplicates == other.duplicates
+        assert {user: encode_state(state) for user, state in one.states.items()} == {
+            user: encode_state(state) for user, state in other.states.items()
+        }
+        assert one.trend.drain() == other.trend.drain()

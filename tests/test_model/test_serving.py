@@ -57,14 +57,20 @@ def test_scores_are_query_times_items_plus_bias(artifact: Artifact, serving: Ser
     bias = np.full(serving.width, -np.inf, np.float32)
     bias[:300] = np.arange(300)
     out = np.zeros((BLOCK, serving.width), np.float32)
-    serving.score(vectors, bias, out)
+    serving.score(vectors, bias[None], np.zeros(5, np.int64), out)
     state = torch.from_numpy(np.frombuffer(b"".join(vectors), np.float32).reshape(5, -1).copy())
     query = artifact.network.query(state).numpy()
     np.testing.assert_allclose(out[:5, :300], query @ artifact.item_matrix.T + np.arange(300), rtol=1e-4, atol=1e-4)
     assert (out[:5, 300:] == -np.inf).all()
     backwards = np.zeros_like(out)
-    serving.score(vectors[::-1], bias, backwards)
+    serving.score(vectors[::-1], bias[None], np.zeros(5, np.int64), backwards)
     assert backwards[:5].tobytes() == out[:5][::-1].tobytes()
+    biases = np.stack([bias, 2 * bias])
+    serving.score(vectors, biases, np.array([0, 1, 0, 1, 1]), out)
+    np.testing.assert_allclose(
+        out[3, :300], (query @ artifact.item_matrix.T)[3] + 2 * np.arange(300), rtol=1e-4, atol=1e-3
+    )
+    assert out[2].tobytes() == backwards[2].tobytes()
 
 
 def test_there_is_always_a_column_that_is_no_item() -> None:
@@ -105,6 +111,6 @@ def test_where_a_rows_place_matters_rows_are_computed_one_by_one(caplog: pytest.
     vectors = some_vectors(tiny, 3)
     assert serving.step(vectors, [0, 0, 0], [1, 1, 1]) == vectors
     out = np.zeros((BLOCK, serving.width), np.float32)
-    serving.score(vectors, np.zeros(serving.width, np.float32), out)
+    serving.score(vectors, np.zeros((1, serving.width), np.float32), np.zeros(3, np.int64), out)
     query = np.stack([np.frombuffer(vector, np.float32)[:4] for vector in vectors])
     np.testing.assert_allclose(out[:3, :2], query @ tiny.item_matrix.T, rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ import pytest
 
 from model.artifact import Artifact, untrained_artifact
 from model.ranking.block import Block, Request
+from model.ranking.fallback import Popular
 from model.ranking.index import ItemIndex
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -61,7 +62,12 @@ def state_settings() -> StateSettings:
 
 
 @pytest.fixture
-def make_request(state_settings: StateSettings) -> MakeRequest:
+def popular(artifact: Artifact) -> Popular:
+    return Popular(artifact.popularity, shown_as_popular=3)
+
+
+@pytest.fixture
+def make_request(state_settings: StateSettings, popular: Popular) -> MakeRequest:
     """make_request("view milk", "session_start", "purchase bread") -> a Request, events a minute apart."""
 
     def make(*events: str, user: bytes = b"user") -> Request:
@@ -80,7 +86,7 @@ def make_request(state_settings: StateSettings) -> MakeRequest:
                 offset=number,
             )
             state.apply(last, state_settings)
-        return Request(user, last, state)
+        return Request(user, last, state, popular)
 
     return make
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from model.serving import BLOCK
 from state.weights import TYPE_CODES
 
 
@@ -14,7 +13,7 @@ def test_lists_of_users_become_rows(make_block) -> None:
     assert (block.recent_tokens[1:] == 8).all()
     assert block.count_tokens[0].tolist() == [0, 8, 1, 8, 8]
     assert block.count_age_s[0, :3].tolist() == [120, 60, 0]
-    assert block.known.tolist() == [True] + [False] * (BLOCK - 1)
+    assert block.known.tolist() == [True, False]
 
 
 def test_counts_are_decayed_to_the_users_newest_event(make_block) -> None:
@@ -58,5 +57,5 @@ def test_a_fuller_state_than_the_settings_allow_is_cut(make_block, make_request,
     small = StateSettings(recent_items=2, max_counted_items=1)
     block = Block([request], ItemIndex(artifact.item_ids), small)
     assert block.recent_tokens[0].tolist() == [1, 3]
-    assert block.count_tokens.shape == (BLOCK, 1)
+    assert block.count_tokens.shape == (1, 1)
     assert np.isfinite(block.counts).all()

@@ -7,9 +7,14 @@ from model.ranking.explain import INTERESTS, Explainer
 from model.ranking.fallback import Popular
 from model.ranking.lists import Interest, Reason
 from model.ranking.settings import RankingSettings
-from model.serving import BLOCK, Serving
+from model.serving import Serving
 
 MILK, BREAD, BUTTER, JAM, HAMMER, NAILS, SCREWS, UNSOLD = range(8)
+
+
+@pytest.fixture
+def popular(artifact):
+    return Popular(artifact.popularity, shown_as_popular=1)
 
 
 @pytest.fixture
@@ -19,18 +24,16 @@ def reasons_of(artifact, state_settings, make_block):
     serving = Serving(artifact)
     candidates = Candidates(artifact, serving, ranking)
     explainer = Explainer(artifact, state_settings, serving.width)
-    popular = Popular(artifact.popularity, shown_as_popular=1)
 
     def reasons(events: list[str], tokens: list[int], *, personal: bool = True) -> dict[int, Reason]:
         # The user asked about is the second, so that a mistake in rows shows.
         block = make_block(["view milk", "view hammer"], events)
-        listed = np.full((BLOCK, len(tokens)), 8, np.int64)
-        listed[:2] = tokens
+        listed = np.tile(np.array(tokens, np.int64), (2, 1))
         # All scores are equal: none of the listed items is too low to be looked up.
-        values, lowest = np.zeros((BLOCK, serving.width), np.float32), np.zeros(BLOCK, np.float32)
+        values, lowest = np.zeros((2, serving.width), np.float32), np.zeros(2, np.float32)
         scores = Scores(iter([values]), candidates.rules(block), candidates.basket(block))
         found = explainer.find(block, 0, values, listed, lowest, scores, personal=personal)
-        made = explainer.reasons(block, listed, scores, [found], explainer.interests(block), popular)
+        made = explainer.reasons(block, listed, scores, [found], explainer.interests(block))
         assert len(made) == 2 * len(tokens)
         return {token: why[0] for token, why in zip(tokens, made[len(tokens) :], strict=True)}
 

@@ -2,12 +2,12 @@ import dataclasses
 
 import pytest
 
+from model.ranking.fallback import Popular
 from model.ranking.index import ItemIndex
 from model.ranking.pipeline import Pipeline
 from model.ranking.rerank import LogLinear
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
-from state.trend import Trend
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def rank(artifact, state_settings, make_request):
         settings = RankingSettings(**{"list_size": 4, "exclude": "none", **ranking})
         pipeline = Pipeline(artifact, ItemIndex(artifact.item_ids), Serving(artifact), state_settings, settings)
         requests = [make_request(*events, user=b"user-%d" % n) for n, events in enumerate(users)]
-        return pipeline.rank(requests, Trend(1000.0, 4))
+        return pipeline.rank(requests)
 
     return made
 
@@ -76,7 +76,7 @@ def test_a_list_is_never_empty(rank) -> None:
     assert len(all_hidden.items) >= 1
 
 
-def test_when_all_is_excluded_the_popular_list_steps_in(artifact, make_request) -> None:
+def test_when_all_is_excluded_the_popular_list_steps_in(artifact, popular) -> None:
     from state.settings import StateSettings
 
     pipeline = Pipeline(
@@ -95,7 +95,7 @@ def test_when_all_is_excluded_the_popular_list_steps_in(artifact, make_request) 
     for number, item in enumerate(artifact.item_ids):
         event = Interaction(number + 1, 5, 10**12, (key_of(item),), ("",), 8.0, number)
         state.apply(event, StateSettings())
-    (made,) = pipeline.rank([Request(b"u", event, state)], Trend(1000.0, 4))
+    (made,) = pipeline.rank([Request(b"u", event, state, popular)])
     assert made.strategy == "popular"
     assert [item.item_id for item in made.items] == ["milk", "bread", "butter"]
 
@@ -130,5 +130,7 @@ def test_equal_scores_go_by_the_items_order(artifact, state_settings, make_reque
     pipeline = Pipeline(
         flat, ItemIndex(flat.item_ids), Serving(flat), state_settings, RankingSettings(list_size=4, exclude="seen")
     )
-    (made,) = pipeline.rank([make_request("view screws")], Trend(1000.0, 4))
+    request = make_request("view screws")
+    request.popular = Popular(flat.popularity, shown_as_popular=3)
+    (made,) = pipeline.rank([request])
     assert [item.item_id for item in made.items] == ["milk", "bread", "butter", "jam"]

@@ -53,7 +53,7 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
     vectors = draw.standard_normal((3, artifact.state_size)).astype(np.float32)
     for request, vector in zip(block.requests, vectors, strict=True):
         request.state.vector = vector.tobytes()
-    scores = next(LogLinear(candidates, ranking).score(block, popular_of(artifact)).tiles)
+    scores = next(LogLinear(candidates, ranking).score(block).tiles)
 
     queries = vectors[:, -artifact.dim :]  # what the network's query reads
     network = queries @ artifact.item_matrix.T + artifact.item_bias
@@ -79,14 +79,14 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
 def test_without_the_network_the_rest_decides(artifact, make_block) -> None:
     ranking = RankingSettings(network_weight=0.0)
     candidates = Candidates(artifact, Serving(artifact), ranking)
-    scores = next(LogLinear(candidates, ranking).score(make_block([]), popular_of(artifact)).tiles)[0]
+    scores = next(LogLinear(candidates, ranking).score(make_block([])).tiles)[0]
     assert np.argsort(-scores[:8], kind="stable").tolist() == list(range(8))  # by popularity
     assert (scores[8:] == -np.inf).all()
 
 
 def test_a_weight_of_zero_saves_the_rules(artifact, make_block) -> None:
     candidates = Candidates(artifact, Serving(artifact), RankingSettings())
-    scores = LogLinear(candidates, RankingSettings(rules_weight=0.0)).score(make_block(*USERS), popular_of(artifact))
+    scores = LogLinear(candidates, RankingSettings(rules_weight=0.0)).score(make_block(*USERS))
     assert scores.rules is None
     assert scores.basket is None
 
@@ -103,9 +103,9 @@ def by_hand(blend: dict[str, npt.NDArray[Any]], features: npt.NDArray[np.float32
 def test_the_learnt_blend_is_its_network_over_the_features(artifact, make_block) -> None:
     artifact = dataclasses.replace(artifact, blend=a_blend())
     candidates = Candidates(artifact, Serving(artifact), RankingSettings())
-    block, popular = make_block(*USERS), popular_of(artifact)
-    scores = next(LearntBlend(candidates, artifact, RankingSettings()).score(block, popular).tiles)
-    features, tokens, _, _ = LearntInputs(candidates, artifact, RankingSettings()).of(block, popular)
+    block = make_block(*USERS)
+    scores = next(LearntBlend(candidates, artifact, RankingSettings()).score(block).tiles)
+    features, tokens, _, _ = LearntInputs(candidates, artifact, RankingSettings()).of(block)
     assert tokens is None
     for row in range(3):
         np.testing.assert_allclose(scores[row, :8], by_hand(a_blend(), features[row, :, :8]), rtol=1e-4)
@@ -118,10 +118,10 @@ def test_of_a_large_catalogue_the_best_candidates_are_scored(monkeypatch, artifa
     ranking = RankingSettings()
     artifact = dataclasses.replace(artifact, blend=a_blend())
     candidates = Candidates(artifact, Serving(artifact), ranking)
-    block, popular = make_block(*USERS), popular_of(artifact)
-    some = next(LearntBlend(candidates, artifact, ranking).score(block, popular).tiles)
+    block = make_block(*USERS)
+    some = next(LearntBlend(candidates, artifact, ranking).score(block).tiles)
     monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 8)
-    whole = next(LearntBlend(candidates, artifact, ranking).score(block, popular).tiles)
+    whole = next(LearntBlend(candidates, artifact, ranking).score(block).tiles)
     assert (np.isfinite(some[:3]).sum(axis=1) == 3).all()
     np.testing.assert_allclose(some[np.isfinite(some)][:9], whole[np.isfinite(some)][:9], rtol=1e-5)
     # Bought bread, a rule to butter, a basket rule to jam.
@@ -194,10 +194,10 @@ def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stan
             item = key_of(f"i{draw.integers(0, 720)}")
             event = Interaction(number + 1, 5, 10**12 + number, (item,), ("",), 8.0, number)
             state.apply(event, StateSettings())
-        requests.append(Request(b"u", event, state))
+        requests.append(Request(b"u", event, state, popular))
     for scorer in (linear, blend):
-        straight = next(scorer.score(Block(requests, index, StateSettings()), popular).tiles)[:40].copy()
-        turned = next(scorer.score(Block(requests[::-1], index, StateSettings()), popular).tiles)[:40]
+        straight = next(scorer.score(Block(requests, index, StateSettings())).tiles)[:40].copy()
+        turned = next(scorer.score(Block(requests[::-1], index, StateSettings())).tiles)[:40]
         assert straight.tobytes() == turned[::-1].tobytes()
-        alone = next(scorer.score(Block(requests[7:8], index, StateSettings()), popular).tiles)[0]
+        alone = next(scorer.score(Block(requests[7:8], index, StateSettings())).tiles)[0]
         assert alone.tobytes() == straight[7].tobytes()

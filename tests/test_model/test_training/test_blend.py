@@ -7,7 +7,7 @@ import pytest
 from model.artifact import untrained_artifact
 from model.errors import ModelError
 from model.ranking import rerank
-from model.recommender import RankingSettings, Recommender
+from model.recommender import Portion, RankingSettings, Recommender
 from model.training.blend import BlendSettings, collect_examples, fit_blend, next_tokens
 from state.interaction import Interaction
 from state.keys import key_of
@@ -54,7 +54,8 @@ def a_shop(baskets: int, seed: int) -> Log:
 def hits(recommender: Recommender, log: Log, skip: int) -> float:
     """Share of the next items that are on the list before them, after the first `skip` events."""
     targets = next_tokens(recommender, log, 1)
-    done = recommender.process(log, {}, recommender.new_trend(), every_event=True)
+    done = Portion(log, {}, recommender.new_trend())
+    recommender.process([done], every_event=True)
     asked = [(made, targets[made.offset]) for made in done.lists if made.offset >= skip and targets[made.offset]]
     found = [f"item-{target[0]}" in {item.item_id for item in made.items} for made, target in asked]
     return sum(found) / len(found)

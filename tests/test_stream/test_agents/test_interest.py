@@ -38,7 +38,7 @@ class Bench:
     def process(self, *records: Record, partitions: int = 1) -> Chunk:
         chunk = self.partition.chunk(list(records))
         with chunk:
-            self.agent.process(chunk, partitions)
+            self.agent.process([chunk], partitions)
         return chunk
 
     def count(self, name: str, **labels: str) -> float:

@@ -5,7 +5,7 @@ from stream.engine.cycle import linger_ms
 
 def test_an_idle_stream_never_waits() -> None:
     assert linger_ms(0, 0.0, 20) == 0
-    assert linger_ms(63, 0.004, 20) == 0
+    assert linger_ms(255, 0.004, 20) == 0
 
 
 def test_under_load_it_waits_as_long_as_the_last_cycle_took() -> None:
