@@ -9,7 +9,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why an item is on a list. `type` says which of the other fields are set.
 
     - `bought_before`: the user bought this item; no further field.
-    - `because_of`: the user did `event_type` on `item_id` (`item_name`), and this item follows it.
+    - `because_of`: the user did `event_type` on `item_id` (`item_name`, where it has another name), and this item
+      follows it.
       The item itself may stand there: it was viewed, or put into the cart, but not bought.
     - `often_together`: it is often in one session or basket with `item_id` of the user's session.
     - `interest_in`: the user's interest in `category`.

@@ -61,10 +61,15 @@ class ReasonCodes:
             return Reason(("for_you", "popular", "bought_before")[code])
         if code < self._together:
             return Reason("interest_in", category=self._categories[code - self._interest])
-        item_ids, item_names = self._artifact.item_ids, self._artifact.item_names
+        item_ids = self._artifact.item_ids
         if code < self._because:
             token = code - self._together
-            return Reason("often_together", item_id=item_ids[token], item_name=item_names[token])
+            return Reason("often_together", item_id=item_ids[token], item_name=self._name_of(token))
         token, kind = divmod(code - self._because, _TYPES)
         event_type = EVENT_TYPES[kind] if kind < len(EVENT_TYPES) else None
-        return Reason("because_of", item_id=item_ids[token], item_name=item_names[token], event_type=event_type)
+        return Reason("because_of", item_id=item_ids[token], item_name=self._name_of(token), event_type=event_type)
+
+    def _name_of(self, token: int) -> str | None:
+        """None where the catalogue gives no name but the id: it would be half of the reason's bytes."""
+        name = self._artifact.item_names[token]
+        return None if name == self._artifact.item_ids[token] else name
