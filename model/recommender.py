@@ -43,6 +43,8 @@ class Portion(msgspec.Struct):
     """In the order of their events."""
     duplicates: set[int] = msgspec.field(default_factory=set)
     """Indexes into the batch: events whose id the state had seen."""
+    conflicts: set[int] = msgspec.field(default_factory=set)
+    """Those among the duplicates whose content was another than that of the first."""
 
 
 class Spent(msgspec.Struct):
@@ -140,7 +142,7 @@ class Recommender:
         settings = self.state_settings
         token_of = self.index.tokens_by_key.get
         checksum = self.artifact.checksum
-        duplicate, began = Applied.DUPLICATE, Applied.BEGAN
+        duplicate, conflict, began = Applied.DUPLICATE, Applied.CONFLICT, Applied.BEGAN
         batch, states, trend = portion.batch, portion.states, portion.trend
         next_epoch = -(2**63)  # the offset at which the next begins
         popular = self.pipeline.popularity.at(trend)
@@ -157,8 +159,10 @@ class Recommender:
                 state = states[user] = InterestState()
             recent = state.recent
             applied = state.advance(interaction, settings)
-            if applied is duplicate:
+            if applied is duplicate or applied is conflict:
                 portion.duplicates.add(index)
+                if applied is conflict:
+                    portion.conflicts.add(index)
                 continue
             waiting = waiting_of.get(user)
             if waiting is None:
@@ -199,7 +203,7 @@ class Recommender:
         state.vector = b""
         state.vector_model = self.artifact.checksum
         tokens_by_key, session_token = self.index.tokens_by_key, self.serving.session_token
-        for key, kind, _ in RECENT.iter_unpack(recent):
+        for key, kind in RECENT.iter_unpack(recent):
             token = session_token if key == SESSION_MARK else tokens_by_key.get(key)
             if token is not None and kind not in NEGATIVE_TYPES:
                 waiting.tokens.append(token)

@@ -17,6 +17,7 @@ import torch
 
 from model.artifact import Artifact
 from model.errors import ModelError
+from state.interest import VECTOR_DTYPE
 
 BLOCK = 64
 """Rows of a full call: enough to amortise it."""
@@ -30,6 +31,9 @@ and scored in a seventh, and at a trickle most chunks are that short."""
 
 LANES = 512
 """The width of score rows is a multiple of this many items (and at least one more than there are items)."""
+
+_HALF_MAX = 65_504.0
+"""The largest number of half precision: beyond it stands infinity, which no later event would mend."""
 
 _TRIALS = 4
 """Draws of 64 random vectors by which sizes are compared; a kernel that sums in another order shows in the first."""
@@ -55,7 +59,7 @@ class Serving:
         """N > n: columns n .. N-1 are no items. Their score is -inf, so that whatever has no token may be
         written to column n without harm."""
         self._network = artifact.network
-        self._zero = bytes(4 * artifact.state_size)
+        self._zero = bytes(VECTOR_DTYPE.itemsize * artifact.state_size)
         matrix = torch.zeros(artifact.dim, self.width)  # D N
         matrix[:, :n] = torch.from_numpy(artifact.item_matrix).T
         self._matrix = matrix
@@ -77,7 +81,11 @@ class Serving:
         return self._inputs[full[-1] if full else next((size for size in self.sizes if size >= rows), self.sizes[-1])]
 
     def step(self, vectors: Sequence[bytes], tokens: Sequence[int], types: Sequence[int]) -> list[bytes]:
-        """One event for each of B users: vectors f32[S] as bytes (b"" is a new user), tokens, type codes."""
+        """One event for each of B users: vectors f16[S] as bytes (b"" is a new user), tokens, type codes.
+
+        Rounded to half precision after every event, not only where a state is stored: a vector must not depend on
+        where chunks end.
+        """
         size = len(self._zero)
         stepped: list[bytes] = []
         start = 0
@@ -90,7 +98,7 @@ class Serving:
             inputs.type_array[used:] = 0
             with torch.inference_mode():
                 after = self._network.step(inputs.state, inputs.token, inputs.type)  # rows S
-            packed = after.numpy().tobytes()
+                packed = after.clamp_(-_HALF_MAX, _HALF_MAX).half().numpy().tobytes()
             stepped.extend([packed[at : at + size] for at in range(0, used * size, size)])
             start += used
         return stepped
@@ -123,7 +131,7 @@ class Serving:
                 f"a user's vector has not the {self.state_size} floats of this model: it was not rebuilt after a "
                 "change of model. Please report this."
             )
-        inputs.state_array[:used] = np.frombuffer(packed, np.float32).reshape(used, self.state_size)
+        inputs.state_array[:used] = np.frombuffer(packed, VECTOR_DTYPE).reshape(used, self.state_size)
         inputs.state_array[used:] = 0.0
         return used
 
@@ -136,7 +144,7 @@ class Serving:
         draw = np.random.default_rng(0)
         agreeing = {*SMALLER, LARGER}
         for _ in range(_TRIALS):
-            states = draw.standard_normal((BLOCK, self.state_size)).astype(np.float32)
+            states = draw.standard_normal((BLOCK, self.state_size)).astype(VECTOR_DTYPE)
             vectors = [row.tobytes() for row in states]
             tokens = draw.integers(0, self.session_token + 1, BLOCK)
             stepped, scores = self._results(vectors, tokens, BLOCK)

@@ -23,3 +23,5 @@ class Interaction(msgspec.Struct, gc=False):
     """Weight of the event's type times the quantity; 0 leaves no trace among the items."""
     offset: int
     """Offset of the event in its source partition."""
+    payload: int = 0
+    """16 bits of the event's content, never 0; 0: not known. Tells an event sent twice from two of one id."""

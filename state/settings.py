@@ -42,7 +42,7 @@ class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The largest an encoded state can be, for a network state of `vector_bytes` bytes."""
         return (
             vector_bytes
-            + self.recent_items * 13  # key u64, type u8, time u32
+            + self.recent_items * 9  # key u64, type u8
             + self.max_counted_items * 17  # key u64, amount f32, time u32, type u8
             + self.max_categories * (CATEGORY_NAME_BYTES + 1 + 4)
             + self.event_id_ring * 8

@@ -36,6 +36,11 @@ class Metrics:
         self.duplicates = Counter(
             "driftline_duplicates", "Events whose id their user's state had already.", registry=registry
         )
+        self.conflicts = Counter(
+            "driftline_duplicate_conflicts",
+            "Those of driftline_duplicates whose content was another than the first one's: ids used twice.",
+            registry=registry,
+        )
         self.misplaced = Counter(
             "driftline_misplaced_events",
             "Events on another partition than murmur2 of their key: their producer uses another partitioner.",

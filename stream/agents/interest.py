@@ -240,6 +240,9 @@ class InterestAgent:
             metrics.events.labels(EVENT_TYPES[code], outcome).inc(count)
             if outcome == "duplicate":
                 metrics.duplicates.inc(count)
+        conflicts = sum(len(portion.conflicts) for portion in portions)
+        if conflicts:
+            metrics.conflicts.inc(conflicts)
         for strategy, count in Counter(made.strategy for portion in portions for made in portion.lists).items():
             metrics.lists.labels(strategy).inc(count)
         now_ms = self._now_ms()

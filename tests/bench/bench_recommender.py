@@ -26,7 +26,7 @@ from model.ranking.rerank import LearntBlend
 from model.recommender import Portion, RankingSettings, Recommender
 from state.codec import decode_state, encode_state
 from state.interaction import Interaction
-from state.interest import InterestState
+from state.interest import VECTOR_DTYPE, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES
@@ -81,7 +81,7 @@ def main() -> None:
         )
 
     # Histories of 5 to 80 events; the vectors are random: their values do not matter to the time.
-    vector_bytes = np.random.default_rng(0).standard_normal((args.users, artifact.state_size)).astype(np.float32)
+    vector_bytes = np.random.default_rng(0).standard_normal((args.users, artifact.state_size)).astype(VECTOR_DTYPE)
     encoded: dict[bytes, bytes] = {}
     for user in range(args.users):
         state = InterestState()

@@ -298,3 +298,25 @@ def test_a_full_state_stays_within_its_bound() -> None:
         state.apply(one, settings)
     size = len(encode_state(state))
     assert settings.max_state_bytes(1024) - 200 < size <= settings.max_state_bytes(1024)
+
+
+def test_one_id_with_another_content_is_a_conflict_and_counts_once() -> None:
+    state = InterestState()
+
+    def sent(payload: int) -> Applied:
+        return state.advance(Interaction(7, 1, 10**12, (1,), ("c",), 1.0, 0, payload=payload), SMALL)
+
+    assert sent(500) is Applied.APPLIED
+    assert sent(500) is Applied.DUPLICATE
+    assert sent(501) is Applied.CONFLICT
+    assert sent(0) is Applied.DUPLICATE  # content not known: nothing says that it differs
+    assert state.events_applied == 1
+
+
+def test_the_content_of_one_event_is_not_taken_for_the_id_of_another() -> None:
+    """The ring is searched as bytes: only what begins at an entry is an id."""
+    state = InterestState()
+    for number, payload in ((0x0101_0101_0101, 0x0101), (0x0101_0101_0102, 0x0101)):
+        assert state.apply(Interaction(number, 1, 10**12, (1,), ("c",), 1.0, 0, payload=payload), SMALL)
+    assert not state.apply(Interaction(0x0101_0101_0101, 1, 10**12, (1,), ("c",), 1.0, 0, payload=0x0101), SMALL)
+    assert state.apply(Interaction(0x0102_0101_0101, 1, 10**12, (1,), ("c",), 1.0, 0, payload=1), SMALL)

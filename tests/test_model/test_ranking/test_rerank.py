@@ -50,9 +50,9 @@ def test_the_log_linear_blend_orders_as_the_formula_does(artifact, make_block) -
     serving = Serving(artifact)
     candidates = Candidates(artifact, serving, ranking)
     block = make_block(*USERS)
-    vectors = draw.standard_normal((3, artifact.state_size)).astype(np.float32)
+    vectors = draw.standard_normal((3, artifact.state_size)).astype(np.float16).astype(np.float32)
     for request, vector in zip(block.requests, vectors, strict=True):
-        request.state.vector = vector.tobytes()
+        request.state.vector = vector.astype(np.float16).tobytes()
     scores = next(LogLinear(candidates, ranking).score(block).tiles)
 
     queries = vectors[:, -artifact.dim :]  # what the network's query reads
@@ -189,7 +189,7 @@ def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stan
     draw = np.random.default_rng(0)
     requests = []
     for _ in range(40):
-        state = InterestState(vector=draw.standard_normal(artifact.state_size).astype(np.float32).tobytes())
+        state = InterestState(vector=draw.standard_normal(artifact.state_size).astype(np.float16).tobytes())
         for number in range(int(draw.integers(1, 30))):
             item = key_of(f"i{draw.integers(0, 720)}")
             event = Interaction(number + 1, 5, 10**12 + number, (item,), ("",), 8.0, number)
