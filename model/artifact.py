@@ -2,7 +2,7 @@
 
     <folder>/manifest.json   format, schema, name, version, settings, metrics, sha256 and size of every file
              network.pt      TorchScript: step(state, token, type) -> state, query(state) -> interest
-             items.json      ids, names and categories of the items; an item's index is its token
+             items.json      ids, names, categories and domains of the items; an item's index is its token
              arrays.npz      item matrix, rules, popularity, the learnt blend
 
 Nothing in a folder is trusted before its digest was checked, nothing is unpickled (`allow_pickle=False`;
@@ -81,6 +81,8 @@ class Artifact:
     """f32[n, R], normalised as rules_weight."""
     popularity: F32
     """f32[n]: each item's decayed share of the events at the end of training; sums to 1."""
+    item_domains: list[str] = field(default_factory=list)
+    """The domain of each item, '' for none; empty where none has one, as in a model made before there were any."""
     blend: dict[str, npt.NDArray[Any]] | None = None
     """Weights of the learnt ranker; None: the ranker uses the weights of its settings."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +116,7 @@ def artifact_from_network(
     item_ids: Sequence[str],
     item_names: Sequence[str] | None = None,
     item_categories: Sequence[str] | None = None,
+    item_domains: Sequence[str] | None = None,
     rules: tuple[I32, F32] | None = None,
     basket: tuple[I32, F32] | None = None,
     popularity: F32 | None = None,
@@ -138,6 +141,7 @@ def artifact_from_network(
         item_ids=list(item_ids),
         item_names=list(item_names if item_names is not None else item_ids),
         item_categories=list(item_categories if item_categories is not None else [""] * n),
+        item_domains=list(item_domains) if item_domains is not None and any(item_domains) else [],
         item_matrix=network.item_matrix().detach().numpy().astype(np.float32),
         item_bias=network.item_bias.detach().numpy().astype(np.float32),
         rules_to=rules_to,
@@ -246,6 +250,8 @@ def _network_bytes(artifact: Artifact) -> bytes:
 
 def _items_bytes(artifact: Artifact) -> bytes:
     columns = {"ids": artifact.item_ids, "names": artifact.item_names, "categories": artifact.item_categories}
+    if artifact.item_domains:
+        columns["domains"] = artifact.item_domains
     return json.dumps(columns, ensure_ascii=False).encode()
 
 
@@ -317,6 +323,7 @@ def load_artifact(path: str | Path) -> Artifact:
             item_ids=columns["ids"],
             item_names=columns["names"],
             item_categories=columns["categories"],
+            item_domains=columns.get("domains", []),
             blend=blend or None,
             settings=manifest["settings"],
             metrics=manifest["metrics"],
@@ -432,6 +439,10 @@ def _check(artifact: Artifact, where: str) -> None:
         refuse(f"{n} ids, {len(artifact.item_names)} names, {len(artifact.item_categories)} categories")
     if not all(isinstance(text, str) for text in (*ids, *artifact.item_names, *artifact.item_categories)):
         refuse("an item's id, name or category is no text")
+    if artifact.item_domains and (
+        len(artifact.item_domains) != n or not all(isinstance(text, str) for text in artifact.item_domains)
+    ):
+        refuse(f"{n} ids, {len(artifact.item_domains)} domains, or one that is no text")
     if "" in ids or len(set(ids)) != n:
         refuse("item ids are empty or repeated")
     rules, baskets = artifact.rules_to.shape[-1], artifact.basket_to.shape[-1]

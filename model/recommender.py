@@ -9,6 +9,8 @@ from time import thread_time
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from model.artifact import Artifact
 from model.ranking.block import Request
@@ -18,11 +20,15 @@ from model.ranking.lists import Interest, RankedItem, Reason, UserList
 from model.ranking.pipeline import Pipeline
 from model.ranking.settings import RankingSettings
 from model.serving import Serving
+from state.features import FeatureReader
 from state.interaction import Interaction
 from state.interest import RECENT, SESSION_MARK, Applied, InterestState
+from state.names import Names
 from state.settings import StateSettings
 from state.trend import Trend
 from state.weights import NEGATIVE_TYPES, SESSION_START
+
+F32 = npt.NDArray[np.float32]
 
 __all__ = ["Interest", "Portion", "RankedItem", "RankingSettings", "Reason", "Recommender", "Spent", "UserList"]
 
@@ -39,12 +45,19 @@ class Portion(msgspec.Struct):
     """By user. A user's states in two partitions are two: portions share none."""
     trend: Trend
     """The partition's."""
+    names: Names = msgspec.field(default_factory=Names)
+    """The partition's: it learns the names of interests from the events."""
     lists: list[UserList] = msgspec.field(default_factory=list)
     """In the order of their events."""
+    keep_since_ms: Sequence[int] = ()
+    """For each event of the batch, or empty: a state whose newest event is older than this is forgotten before the
+    event is applied, and begins anew (erasure, expiry: see state.erasure, state.expiry)."""
     duplicates: set[int] = msgspec.field(default_factory=set)
     """Indexes into the batch: events whose id the state had seen."""
     conflicts: set[int] = msgspec.field(default_factory=set)
     """Those among the duplicates whose content was another than that of the first."""
+    features: dict[int, F32] = msgspec.field(default_factory=dict)
+    """By the offset of a list's event f32[U], the user's features after it (state.features); empty unless asked for."""
 
 
 class Spent(msgspec.Struct):
@@ -95,13 +108,15 @@ class Recommender:
         ranking = self.ranking_settings
         return Trend(ranking.popularity_half_life_s, ranking.trend_refresh_events)
 
-    def process(self, portions: Sequence[Portion], *, every_event: bool = False) -> Spent:
+    def process(
+        self, portions: Sequence[Portion], *, every_event: bool = False, features: FeatureReader | None = None
+    ) -> Spent:
         """Apply the events of `portions`, step the vectors and make fresh lists, all of them together.
 
         Together, because a call of the network and a block of lists cost as much for one user as for some; what
         comes of a portion does not depend on the others. Each user of a portion gets one list, after the last of the
         user's events that was applied; with `every_event` one after each. An event whose id the state knows leaves
-        state and trend as they are.
+        state and trend as they are. With `features`, what it reads of the users is put beside their lists.
         """
         spent = Spent()
         wanted = self.updates(portions, "every" if every_event else "last", spent)
@@ -109,8 +124,21 @@ class Recommender:
         lists = iter(self.pipeline.rank([request for requests in wanted for request in requests.values()]))
         for portion, requests in zip(portions, wanted, strict=True):
             portion.lists.extend(islice(lists, len(requests)))
+        if features is not None:
+            self._read_features(portions, wanted, features)
         spent.rank_s += thread_time() - started
         return spent
+
+    @staticmethod
+    def _read_features(
+        portions: Sequence[Portion], wanted: list[dict[int, Request]], features: FeatureReader
+    ) -> None:
+        """The features of the users of all lists, read together."""
+        requests = [request for each in wanted for request in each.values()]
+        read = features.read([r.state for r in requests], [r.event.time_ms for r in requests])
+        rows = iter(read.users)
+        for portion, each in zip(portions, wanted, strict=True):
+            portion.features.update(zip([r.event.offset for r in each.values()], rows, strict=False))
 
     def absorb(self, portion: Portion) -> None:
         """`process` without lists: to bring states up to date with a history."""
@@ -143,7 +171,8 @@ class Recommender:
         token_of = self.index.tokens_by_key.get
         checksum = self.artifact.checksum
         duplicate, conflict, began = Applied.DUPLICATE, Applied.CONFLICT, Applied.BEGAN
-        batch, states, trend = portion.batch, portion.states, portion.trend
+        batch, states, trend, names = portion.batch, portion.states, portion.trend, portion.names
+        limits = portion.keep_since_ms
         next_epoch = -(2**63)  # the offset at which the next begins
         popular = self.pipeline.popularity.at(trend)
         waiting_of: dict[bytes, _Waiting] = {}
@@ -155,8 +184,11 @@ class Recommender:
                 trend.enter(offset)
                 popular = self.pipeline.popularity.at(trend)
             state = states.get(user)
-            if state is None:
+            if state is None or (limits and state.last_time_ms < limits[index]):
                 state = states[user] = InterestState()
+                forgotten = waiting_of.pop(user, None)
+                if forgotten is not None:  # its lists, with `every`, still wait for their vectors
+                    users.append(forgotten)
             recent = state.recent
             applied = state.advance(interaction, settings)
             if applied is duplicate or applied is conflict:
@@ -170,6 +202,7 @@ class Recommender:
                 if state.vector_model != checksum:
                     self._rebuild(state, recent, waiting)
             waiting.last, waiting.popular = index, popular
+            names.learn(interaction.categories)
             if weight > 0.0:
                 for item in interaction.items:
                     trend.add(offset, item, weight, interaction.time_ms)
@@ -187,10 +220,12 @@ class Recommender:
                 if waiting.copies is None:
                     waiting.copies = {}
                 waiting.copies.setdefault(len(waiting.tokens), []).append(snapshot)
-                requests[index] = Request(user, interaction, snapshot, popular)
+                requests[index] = Request(user, interaction, snapshot, popular, names.by_key)
         if lists == "last":
             in_order = sorted(waiting_of.items(), key=_last)
-            requests = {w.last: Request(user, batch[w.last][1], w.state, w.popular) for user, w in in_order}
+            requests = {
+                w.last: Request(user, batch[w.last][1], w.state, w.popular, names.by_key) for user, w in in_order
+            }
         users.extend(waiting_of.values())
         return requests
 

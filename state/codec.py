@@ -1,28 +1,20 @@
 """States as bytes: one version byte, then the fields as a MessagePack array.
 
-    version   since   what changed
-    1                 as first released
-    2                 vector f16 (was f32); recent without times; ids of 6 bytes and 2 of the content (were 8 and none)
+    version   what changed
+    1         as first written (see state.codec_v1)
+    2         half the size: vector f16 (was f32), recent without times, ids of 6 bytes and 2 of the content (were 8
+              and none); windows and a session id in place of decayed categories with their names
 
 A state of an older version is read, and written as the newest after its user's next event. The files in
 tests/golden hold states of every version: they must load for ever.
 """
 
-from collections.abc import Callable
-
 import msgspec
-import numpy as np
 
+from state.codec_v1 import upgrade_from_1
 from state.errors import StateCorruptError
-from state.interest import (
-    COUNT,
-    ID_BYTES,
-    KEY_BYTES,
-    RECENT,
-    RECENT_DTYPE,
-    VECTOR_DTYPE,
-    InterestState,
-)
+from state.interest import COUNT, KEY_BYTES, RECENT, VECTOR_DTYPE, InterestState
+from state.window import is_sound
 
 VERSION = 2
 """First byte of an encoded state. Raised when old bytes can no longer be read as they are."""
@@ -43,24 +35,25 @@ def encode_state(state: InterestState) -> bytes:
 
 
 def decode_state(data: bytes) -> InterestState:
-    """The state that `encode_state` made the bytes from.
+    """The state that `encode_state` made the bytes from, in this version or an older one.
 
-    Raises StateCorruptError when the bytes are no state, of another version, or contradict themselves, so that
+    Raises StateCorruptError when the bytes are no state, of an unknown version, or contradict themselves, so that
     whatever this returns can be applied to and ranked.
     """
-    version = data[0] if data else 0
-    if version not in _UPGRADES:
-        found = f"version {version}" if data else "nothing"
-        raise StateCorruptError(f"a user's state begins with a version from 1 to {VERSION}, found {found}. {_ADVICE}")
     try:
-        state = _decode(data[1:])  # a copy of 2 kB costs less than a view of it
-        if version != VERSION:
-            _UPGRADES[version](state)
+        if data[:1] == _PREFIX:
+            state = _decode(data[1:])  # a copy of 2 kB costs less than a view of it
+        elif data[:1] == b"\1":
+            state = upgrade_from_1(data[1:])
+        else:
+            found = f"version {data[0]}" if data else "nothing"
+            raise StateCorruptError(
+                f"a user's state begins with a version from 1 to {VERSION}, found {found}. {_ADVICE}"
+            )
     except (msgspec.DecodeError, ValueError) as error:
         raise StateCorruptError(f"a user's state cannot be read: {error}. {_ADVICE}") from error
     counted = len(state.count_keys)
     recent = len(state.recent)
-    names = state.category_names
     if (
         counted % KEY_BYTES
         or len(state.count_values) * KEY_BYTES != counted * COUNT.size
@@ -68,32 +61,7 @@ def decode_state(data: bytes) -> InterestState:
         or state.session_length * RECENT.size > recent
         or len(state.ids) % KEY_BYTES
         or len(state.vector) % VECTOR_DTYPE.itemsize
-        or len(state.category_amounts) != 4 * (names.count(b"\n") - 1)
-        or names[0] != 10
-        or names[-1] != 10
+        or not is_sound(state.windows)
     ):
         raise StateCorruptError(f"a user's state contradicts itself. {_ADVICE}")
     return state
-
-
-_V1_RECENT = np.dtype([("key", "<u8"), ("type", "u1"), ("time_s", "<u4")])
-
-
-def _from_1(state: InterestState) -> None:
-    """Raises ValueError when a field has not the length of its entries."""
-    old = np.frombuffer(state.recent, _V1_RECENT)
-    recent = np.empty(len(old), RECENT_DTYPE)
-    recent["key"], recent["type"] = old["key"], old["type"]
-    state.recent = recent.tobytes()
-    # The upper two bytes of an entry are now the content's: 0, not known.
-    state.ids = (np.frombuffer(state.ids, "<u8") & np.uint64((1 << 8 * ID_BYTES) - 1)).tobytes()
-    vector = np.frombuffer(state.vector, "<f4")
-    largest = np.finfo(VECTOR_DTYPE).max
-    state.vector = np.clip(vector, -largest, largest).astype(VECTOR_DTYPE).tobytes()
-
-
-def _as_it_is(state: InterestState) -> None:
-    """The newest version."""
-
-
-_UPGRADES: dict[int, Callable[[InterestState], None]] = {1: _from_1, VERSION: _as_it_is}

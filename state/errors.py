@@ -3,7 +3,8 @@
 DriftlineError
 └── StateError
     ├── StateCorruptError      bytes that are no user's state
-    └── StoreError             the local store cannot be used
+    ├── StoreError             the local store cannot be used
+    └── FeatureError           features that are not those wanted
 """
 
 
@@ -21,3 +22,7 @@ class StateCorruptError(StateError):
 
 class StoreError(StateError):
     """The local store cannot be opened, read or written."""
+
+
+class FeatureError(StateError):
+    """Features are of another version or other settings than those wanted."""

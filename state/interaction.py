@@ -20,8 +20,13 @@ class Interaction(msgspec.Struct, gc=False):
     categories: tuple[str, ...]
     """Category of each item, '' where it is unknown."""
     weight: float
-    """Weight of the event's type times the quantity; 0 leaves no trace among the items."""
+    """Its weight (`state.weights.weigh`); 0 leaves no trace among the items."""
     offset: int
     """Offset of the event in its source partition."""
     payload: int = 0
     """16 bits of the event's content, never 0; 0: not known. Tells an event sent twice from two of one id."""
+    session: int = 0
+    """`session_key` of the producer's session, never 0; 0: not given, sessions are cut by inactivity."""
+    domain: int = 0
+    """`key_of` the domain that the event's items belong to; 0: not given. Nothing of a state depends on it: interests
+    span domains, and a list may be limited to one."""

@@ -4,16 +4,15 @@ The lists inside are packed bytes, not Python objects: a state is read and writt
 some hundred Python numbers would cost more than all the rest. `apply` appends to them, or overwrites a few
 bytes in place; the ranker reads the lists of many users at once as numpy arrays.
 
-Which part follows which time: counts and category interest follow event time (forward decay, so that an event
-which comes late lands where it belongs); the recent list, the session's items and the network's vector follow
-the order of arrival, which is the partition's order.
+Which part follows which time: counts (forward decay) and windows follow event time, so that an event out of order
+lands where it belongs; the recent list, the session's items and the network's vector follow the order of arrival,
+which is the partition's order.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -22,8 +21,9 @@ import numpy as np
 from state.decay import REBASE_AFTER_HALF_LIVES, bounded_weight, growth
 from state.interaction import Interaction
 from state.keys import NO_ITEM
-from state.settings import CATEGORY_NAME_BYTES, StateSettings
+from state.settings import StateSettings
 from state.weights import SESSION_START, STRENGTH
+from state.window import interest_key, units_of
 
 RECENT = struct.Struct("<QB")
 """One recent interaction: item key, type."""
@@ -46,9 +46,9 @@ SESSION_MARK = NO_ITEM
 
 # Ranges that decoding checks (in C, at no cost): beyond 2**53 a float would not hold a time exactly.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Key = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Signed = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
-_F32 = struct.Struct("<f")
 _MAX_TIME_S = 0xFFFF_FFFF
 _KEY_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _ID_MASK = (1 << 8 * ID_BYTES) - 1
@@ -105,7 +105,7 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
     session_length: _Count = 0
     """How many of the newest `recent` entries belong to the running session, a mark not counted."""
     ids: bytes = b""
-    """[at most event_id_ring] of the last events, the newest last: ID_BYTES of the key, PAYLOAD_BYTES of the content."""
+    """[at most event_id_ring] of the last events, the newest last: ID_BYTES of the key, PAYLOAD_BYTES of the rest."""
     recent: bytes = b""
     """RECENT[at most recent_items]: the newest last; key SESSION_MARK for a session_start."""
     count_ref_s: _Count = 0
@@ -114,12 +114,10 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
     """u64[c], c at most max_counted_items."""
     count_values: bytes = b""
     """COUNT[c], parallel to count_keys."""
-    category_ref_s: _Count = 0
-    """Reference time of the categories' amounts."""
-    category_names: bytes = b"\n"
-    """UTF-8 names, each followed by a newline, after one leading newline."""
-    category_amounts: bytes = b""
-    """f32[number of names]: forward-decayed interest."""
+    windows: bytes = b""
+    """What the interests weighed in the last half hour, day and month: see `state.window`."""
+    session: _Key = 0
+    """Key of the running session's id, where the events name one; 0: sessions are cut by pauses."""
     vector: bytes = b""
     """f16[S]: the network's state; empty until an item that the model knows was stepped."""
     vector_model: _Count = 0
@@ -151,9 +149,18 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             time_s = 0 if time_s < 0 else _MAX_TIME_S
         # A session_start that comes late, older than the running session, must not end that session.
         began = i.type == SESSION_START and (first or time_ms >= self.session_start_ms)
-        if began or first or time_ms - self.last_time_ms > s.session_gap_s * 1000:
+        named = i.session
+        if named and self.session:
+            # The producer's word against ours: its sessions may outlast a pause, and end without one.
+            ended = named != self.session and time_ms >= self.session_start_ms
+        else:
+            ended = time_ms - self.last_time_ms > s.session_gap_s * 1000
+        if began or first or ended:
             self.session_start_ms = time_ms
             self.session_length = 0
+            self.session = named
+        elif not self.session:
+            self.session = named
         if time_ms > self.last_time_ms:
             self.last_time_ms = time_ms
 
@@ -167,7 +174,12 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             length = self.session_length + len(items)
             self.session_length = length if length < s.recent_items else s.recent_items
             self._count(items, kind, weight, time_s, s)
-            self._interest(i.categories, weight, time_s, s)
+            units = units_of(weight)
+            windows, add = self.windows, s.windowing.add
+            for category in i.categories:
+                if category:
+                    windows = add(windows, time_s, interest_key(category), units)
+            self.windows = windows
         if entries:
             self.recent = (self.recent + entries)[-RECENT.size * s.recent_items :]
         return _BEGAN if began else _APPLIED
@@ -212,37 +224,6 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             values += COUNT.pack(amount, time_s, kind)
         self.count_keys, self.count_values = keys, values
 
-    def _interest(self, categories: tuple[str, ...], weight: float, time_s: int, s: StateSettings) -> None:
-        names, amounts = self.category_names, self.category_amounts
-        if not amounts:
-            self.category_ref_s = time_s
-        exponent = (time_s - self.category_ref_s) / s.category_half_life_s
-        if exponent > REBASE_AFTER_HALF_LIVES:
-            steps = int(exponent)
-            amounts = (np.frombuffer(amounts, "<f4") * np.float32(2.0**-steps)).tobytes()
-            self.category_ref_s += steps * s.category_half_life_s
-            exponent -= steps
-        amount = weight * 2.0**exponent
-        for category in categories:
-            line = category_line(category)
-            if line == b"\n\n":
-                continue
-            at = names.find(line)
-            if at >= 0:
-                place = names.count(b"\n", 0, at) * 4
-                new = _F32.pack(_F32.unpack_from(amounts, place)[0] + amount)
-                amounts = amounts[:place] + new + amounts[place + 4 :]
-                continue
-            while len(amounts) >= 4 * s.max_categories:
-                least = int(np.frombuffer(amounts, "<f4").argmin())
-                lines = names.split(b"\n")
-                del lines[least + 1]
-                names = b"\n".join(lines)
-                amounts = amounts[: least * 4] + amounts[least * 4 + 4 :]
-            names += line[1:]
-            amounts += _F32.pack(amount)
-        self.category_names, self.category_amounts = names, amounts
-
     # --- reading: for people, tools and explanations; the ranker reads the packed lists of many users at once
 
     def recent_items(self) -> list[RecentItem]:
@@ -266,36 +247,7 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             for key, (amount, time_s, kind) in zip(keys, COUNT.iter_unpack(self.count_values), strict=True)
         ]
 
-    def category_interest(self, s: StateSettings, at_ms: int | None = None) -> list[tuple[str, float]]:
-        """(category, decayed weight) of the categories of positive interest, the largest first."""
-        amounts = self.category_amounts
-        if not amounts:
-            return []
-        at_s = (self.last_time_ms if at_ms is None else at_ms) / 1000
-        shrink = growth(self.category_ref_s, at_s, s.category_half_life_s)
-        names = self.category_names[1:-1].decode("utf-8", "replace").split("\n")
-        weights = struct.unpack(f"<{len(amounts) // 4}f", amounts)
-        pairs = [(name, weight * shrink) for name, weight in zip(names, weights, strict=True) if weight > 0.0]
-        pairs.sort(key=_by_weight)
-        return pairs
-
 
 def _smallest(values: bytes) -> int:
     """Index of the smallest amount by size, the first of equals."""
     return int(np.abs(np.frombuffer(values, COUNT_DTYPE)["amount"]).argmin())
-
-
-def _by_weight(pair: tuple[str, float]) -> tuple[float, str]:
-    return (-pair[1], pair[0])
-
-
-@lru_cache(maxsize=65_536)
-def category_line(category: str) -> bytes:
-    """A category as it stands in `category_names`: between two newlines, cut to CATEGORY_NAME_BYTES of UTF-8."""
-    text = category.replace("\n", " ").encode("utf-8", "replace")[:CATEGORY_NAME_BYTES]
-    return b"\n" + text.decode("utf-8", "ignore").encode() + b"\n"
-
-
-def category_name(category: str) -> str:
-    """The name under which a state keeps a category: the same for two categories only if they are one to it."""
-    return category_line(category)[1:-1].decode()

@@ -1,6 +1,11 @@
 """The whole pipeline on one screen: topic -> agent -> topic.
 
+driftline.items.v1  ──> catalogue, held whole by every worker
+                           │
+                           v
 driftline.events.v1 ──> interest ──> driftline.recommendations.v1   (and the state's changelog)
+                           │ user_erased
+                           ├──> driftline.erasures.v1
                            │ key is not its user
                            v
 driftline.events.v1.rekey ──> rekey ──> driftline.events.v1
@@ -11,8 +16,10 @@ driftline.events.v1.dlq
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,8 +30,11 @@ from model.recommender import Recommender
 from stream.agents.interest import InterestAgent
 from stream.agents.rekey import RekeyAgent
 from stream.brokers import Cluster
+from stream.catalog import ItemsReader
 from stream.engine import Chunk, ChunkTopic
+from stream.engine.history import records_before
 from stream.engine.options import EngineOptions
+from stream.erasure import ErasureLog
 from stream.health import add_pages
 from stream.metrics import REGISTRY, Metrics
 from stream.settings import Settings
@@ -46,6 +56,7 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
 
     Raises:
         ArtifactError: the model cannot be used.
+        RefusedError: the catalogue cannot be read.
     """
     worker, topics = settings.worker, settings.topics
     app = DriftlineApp(
@@ -71,13 +82,19 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
         max_cycle_records=worker.max_cycle_records,
         linger_max_ms=worker.linger_max_ms,
         transaction_timeout_ms=worker.transaction_timeout_ms,
+        purge_after_s=worker.purge_after_s,
         transactional=not cluster.embedded,
     )
     metrics = Metrics(REGISTRY)
     recommender = Recommender(
         load_artifact(Path(settings.model.path)), settings.state_settings(), settings.ranking_settings()
     )
-    lists = InterestAgent(settings, recommender, metrics)
+    erasures = ErasureLog(settings)
+    erasures.catch_up()  # here, and not while the first events wait
+    history = partial(records_before, settings.client_properties()) if worker.corrupt_state == "rebuild" else None
+    items = ItemsReader(settings, metrics, recommender.pipeline.availability)
+    items.catch_up()
+    lists = InterestAgent(settings, recommender, metrics, erasures=erasures, history=history, catalog=items.catalog)
     keys = RekeyAgent(settings, metrics)
     partitions = cluster.partitions[topics.events]
 
@@ -88,7 +105,8 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
         async for chunk in stream:
             with chunk:
                 if chunk.last:  # a fetch brings a chunk of each partition; all of them together cost less
-                    lists.process(chunk.fetched, partitions)
+                    with items.lock:
+                        lists.process(chunk.fetched, partitions)
 
     @app.agent(app.topic(topics.rekey, schema=ChunkTopic(), acks=False))
     async def rekey(stream: AsyncIterable[Chunk]) -> None:
@@ -96,7 +114,18 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
             with chunk:
                 keys.process(chunk)
 
-    add_pages(app, metrics.registry)
+    @app.task
+    async def catalogue() -> None:
+        # Not an agent: those of a group share the partitions, and every worker needs all of this topic.
+        items.start()
+        try:
+            while items.failure is None:
+                await asyncio.sleep(0.5)
+            raise items.failure  # the worker ends: lists by an old catalogue look as good as others
+        finally:
+            items.stop()
+
+    add_pages(app, metrics.registry, also_ready=lambda: items.ready)
     return app
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from confluent_kafka import Message
 
 from stream.contract.control import error_headers
-from stream.engine.chunk import Chunk
 from stream.errors import EventError
+
+if TYPE_CHECKING:
+    from stream.engine.chunk import Chunk
 
 
 def headers_of(record: Message) -> list[tuple[str, bytes | None]]:

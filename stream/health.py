@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -45,8 +45,8 @@ class EngineCollector(Collector):
         yield from (records, cpu, lag, recovery, age)
 
 
-def add_pages(app: Any, registry: CollectorRegistry) -> None:
-    """/health/live, /health/ready and /metrics on the app's web server."""
+def add_pages(app: Any, registry: CollectorRegistry, also_ready: Callable[[], bool] = lambda: True) -> None:
+    """/health/live, /health/ready and /metrics on the app's web server. also_ready: what else must be ready."""
     registry.register(EngineCollector(app))
     ProcessCollector(registry=registry)
 
@@ -58,8 +58,9 @@ def add_pages(app: Any, registry: CollectorRegistry) -> None:
 
     @app.page("/health/ready")
     async def ready(web: Any, _: Any) -> Any:
-        """Every group is joined, state is recovered, the cycles move. A spare worker without partitions is ready."""
-        is_ready = app.consumer.ready
+        """Every group is joined, state is recovered, the cycles and what is read beside them move. A spare worker
+        without partitions is ready."""
+        is_ready = app.consumer.ready and also_ready()
         partitions = sorted(f"{tp.topic}-{tp.partition}" for tp in app.consumer.assignment())
         return web.json({"ready": is_ready, "partitions": partitions}, status=200 if is_ready else 503)
 

@@ -15,8 +15,9 @@ REGISTRY = CollectorRegistry()
 class Metrics:
     """The counters of one worker.
 
-    Every record of the events topic ends in exactly one outcome of `events`: applied, duplicate, rekeyed or
-    dead_letter; their sum is the number of records taken.
+    Every record of the events topic ends in exactly one outcome of `events`: applied, duplicate, rekeyed, late, erased
+    (an event of a user whose later erasure is confirmed already) or dead_letter; their sum is the number of records
+    taken.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -41,11 +42,40 @@ class Metrics:
             "Those of driftline_duplicates whose content was another than the first one's: ids used twice.",
             registry=registry,
         )
+        self.late_events = Counter(
+            "driftline_late_events",
+            "Events older than the grace period: sent to the late topic, or admitted.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.future_events = Counter(
+            "driftline_future_events",
+            "Events ahead of their record's timestamp: clamped to it, or refused (then a dead letter too).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.skew_corrected = Counter(
+            "driftline_skew_corrected_events", "Events whose sender's clock was corrected.", registry=registry
+        )
+        self.rebuilt = Counter(
+            "driftline_rebuilt_states", "States that could not be read and were made anew from the log.", registry=registry
+        )
         self.misplaced = Counter(
             "driftline_misplaced_events",
             "Events on another partition than murmur2 of their key: their producer uses another partitioner.",
             registry=registry,
         )
+        self.erasures = Counter("driftline_erasures", "Users erased at their request.", registry=registry)
+        self.expired = Counter(
+            "driftline_expired_users", "States and lists removed because their user was idle.", registry=registry
+        )
+        self.catalog_records = Counter(
+            "driftline_catalog_records",
+            "Records read from the items topic: upsert, tombstone, or invalid (no item, left out).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.catalog_items = Gauge("driftline_catalog_items", "Items of the catalogue.", registry=registry)
         self.lists = Counter("driftline_lists", "Lists sent, by strategy.", ["strategy"], registry=registry)
         self.delay = Histogram(
             "driftline_event_to_recommendation_seconds",

@@ -1,7 +1,10 @@
-"""Events from a file onto the events topic: JSON lines, CSV or Parquet, each also gzipped.
+"""Events from a file onto the events topic, or items onto the items topic: JSON lines, CSV or Parquet, also gzipped.
 
-A JSON line goes out as it is. A row of a table becomes a JSON object of its columns; without an event id of
+A JSON line of an event goes out as it is. A row of a table becomes a JSON object of its columns; without an event id of
 its own it gets FILE:ROW, so that producing the file twice counts its events once.
+
+An item goes out under our own names alone, keyed by its item_id; one whose column `deleted` is true goes out as a
+tombstone, for which nothing else of the row matters.
 """
 
 import csv
@@ -20,13 +23,21 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from stream.brokers import reach
-from stream.contract.event import EventDecoder
-from stream.errors import EventError, ProduceError, RefusedError, TopicError
+from stream.contract.event import EventDecoder, encode_event
+from stream.contract.item import decode_item, encode_item
+from stream.errors import ContractError, EventError, ProduceError, RefusedError, TopicError
+from stream.late import EventClock
+from stream.pseudonym import Pseudonyms
 from stream.settings import Settings
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 # Of our own fields, those that are numbers: CSV has only text.
 _NUMBERS = frozenset({"quantity", "price", "value", "position", "dwell_ms"})
+# Of an item's fields, those that are true or false, as tables write them.
+_FLAGS = frozenset({"available", "deleted"})
+_FLAG_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# How the catalogues of shops write a path in one cell.
+_PATH_SEPARATOR = " > "
 _PARQUET_ROWS = 4096
 _FLUSH_TIMEOUT_S = 60.0
 _GZIP = b"\x1f\x8b"
@@ -34,10 +45,12 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a file. columns: our field -> its column there; event_type: of rows that have none."""
+    """How to read a file. columns: our field -> its column there; event_type: of rows that have none; of_items: its
+    rows are items, not events."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     event_type: str | None = None
+    of_items: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Produced:
 
 
 class EventFile:
-    """The rows of a file. Iterating gives (row number, value of the record, or a problem); once only.
+    """The rows of a file, events or items. Iterating gives (row number, value of the record, or a problem); once only.
 
     Raises RefusedError when there is no such file or its kind is unknown; while iterating ProduceError, when it
     turns out not to be of its kind or ends in the middle.
@@ -72,12 +85,13 @@ class EventFile:
         self.path = path
         self.name = "standard input" if str(path) == "-" else path.name
         self._reading = reading or Reading()
+        self.what = "items" if self._reading.of_items else "events"
         self._format = "jsonl" if str(path) == "-" else self._find_format()
         self._raw: io.BufferedReader | None = None
         try:
             self._size = 0 if str(path) == "-" else path.stat().st_size
         except OSError as error:
-            raise RefusedError(f"cannot read {path}: {error.strerror}. Give a file of events.") from None
+            raise RefusedError(f"cannot read {path}: {error.strerror}. Give a file of {self.what}.") from None
 
     @property
     def share_done(self) -> float:
@@ -123,10 +137,13 @@ class EventFile:
                     )
                 row[own] = row.pop(column, None)
             event = {name: value for name, value in row.items() if value is not None and value != ""}
-            if event_type is not None:
-                event.setdefault("event_type", event_type)
-            if not any(name in event for name in ("event_id", "eventId", "messageId", "message_id")):
-                event["event_id"] = f"{self.name}:{number}"
+            if self._reading.of_items:
+                event = {name: _item_cell(name, value) for name, value in event.items()}
+            else:
+                if event_type is not None:
+                    event.setdefault("event_type", event_type)
+                if not any(name in event for name in ("event_id", "eventId", "messageId", "message_id")):
+                    event["event_id"] = f"{self.name}:{number}"
             try:
                 yield number, msgspec.json.encode(event)
             except (TypeError, ValueError) as error:
@@ -166,6 +183,22 @@ def _csv_value(name: str, text: str | None) -> Any:
     return text
 
 
+def _item_cell(name: str, value: Any) -> Any:
+    """A field of an item as JSON has it. What is none is left for the contract to refuse."""
+    if not isinstance(value, str):
+        return value
+    if name in _FLAGS:
+        return _FLAG_WORDS.get(value.strip().lower(), value)
+    if name == "category" and _PATH_SEPARATOR in value:
+        return value.split(_PATH_SEPARATOR)
+    if name in _NUMBERS or name == "properties" or (name == "category" and value.startswith("[")):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            return value
+    return value
+
+
 def _parquet_rows(stream: IO[bytes]) -> Generator[tuple[int, dict[str, Any]]]:
     from pyarrow.parquet import ParquetFile  # late: 0.2 s that the other formats need not wait
 
@@ -182,19 +215,102 @@ def produce_file(
     *,
     rate_per_s: float | None = None,
     limit: int | None = None,
+    pseudonyms: Pseudonyms | None = None,
     on_bad: Callable[[BadRow], None],
     on_sent: Callable[[int], None] = lambda _: None,
 ) -> Produced:
     """Sends the events of `file`, keyed by user, to murmur2's partition; ends when all are acknowledged.
 
-    rate_per_s: events a second at most. limit: rows at most. on_bad: told of each row that is no event, which
+    rate_per_s: events a second at most. limit: rows at most. pseudonyms: in place of the users' ids; then an event goes
+    out under our own names, without what those do not name. on_bad: told of each row that is no event, which
     is left out. on_sent: told now and then how many were sent.
     Raises BrokerError and TopicError before the first event, ProduceError when the broker did not take one.
     """
-    topic = settings.topics.events
+    decoder = EventDecoder(settings.events.max_bytes, max_future_ms=None)
+    clock = EventClock(settings.events)
+
+    def record(value: bytes) -> tuple[bytes, bytes | None]:
+        now_ms = int(time.time() * 1000)
+        event = decoder.decode(value, now_ms=now_ms)
+        clock.time_ms(event, now_ms)  # refuses, as the worker would, one too far ahead
+        if pseudonyms is not None:
+            event = pseudonyms.applied(event)
+            value = encode_event(event)
+        return event.key, value
+
+    return _produce(
+        settings,
+        settings.topics.events,
+        file,
+        record,
+        rate_per_s=rate_per_s,
+        limit=limit,
+        on_bad=on_bad,
+        on_sent=on_sent,
+        again="events that have ids are counted once",
+    )
+
+
+def produce_items(
+    settings: Settings,
+    file: EventFile,
+    *,
+    rate_per_s: float | None = None,
+    limit: int | None = None,
+    on_bad: Callable[[BadRow], None],
+    on_sent: Callable[[int], None] = lambda _: None,
+) -> Produced:
+    """Sends the items of `file`, and tombstones for those that it says are deleted; otherwise as `produce_file`.
+
+    file: with `Reading.of_items`.
+    """
+    return _produce(
+        settings,
+        settings.topics.items,
+        file,
+        item_record,
+        rate_per_s=rate_per_s,
+        limit=limit,
+        on_bad=on_bad,
+        on_sent=on_sent,
+        again="the last record of an item counts",
+    )
+
+
+def item_record(value: bytes) -> tuple[bytes, bytes | None]:
+    """Key and value of an item's record, from a row with the item's fields and, perhaps, `deleted`.
+
+    Raises ContractError, its text without values, when the row is no item.
+    """
+    try:
+        row = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ContractError(f"not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ContractError("the row is no JSON object")
+    deleted = row.pop("deleted", False)
+    if deleted is None or isinstance(deleted, bool):
+        item = decode_item(msgspec.json.encode({"item_id": row.get("item_id")} if deleted else row))
+        return item.item_id.encode(), None if deleted else encode_item(item)
+    raise ContractError("deleted is neither true nor false")
+
+
+def _produce(
+    settings: Settings,
+    topic: str,
+    file: EventFile,
+    record: Callable[[bytes], tuple[bytes, bytes | None]],
+    *,
+    rate_per_s: float | None,
+    limit: int | None,
+    on_bad: Callable[[BadRow], None],
+    on_sent: Callable[[int], None],
+    again: str,
+) -> Produced:
+    """See `produce_file`. record: key and value for a row; raises EventError or ContractError. again: what becomes of
+    a file that is produced a second time."""
     if topic not in reach(settings.client_properties()).partitions:
         raise TopicError(f"topic {topic} is missing. Create it: driftline topics create")
-    decoder = EventDecoder(settings.events.max_bytes, settings.events.max_future_s * 1000)
     refused: list[KafkaError] = []
     result = Produced()
 
@@ -206,14 +322,15 @@ def produce_file(
     began = time.monotonic()
     rows = iter(file)
     try:
-        for number, value in islice(rows, limit):
+        for number, row in islice(rows, limit):
             try:
-                if isinstance(value, EventError):
-                    raise value
-                key = decoder.decode(value, now_ms=int(time.time() * 1000)).key
-            except EventError as error:
+                if isinstance(row, EventError):
+                    raise row
+                key, value = record(row)
+            except (EventError, ContractError) as error:
                 result.bad += 1
-                on_bad(BadRow(file.name, number, f"{error} ({error.reason})"))
+                reason = f" ({error.reason})" if isinstance(error, EventError) else ""
+                on_bad(BadRow(file.name, number, f"{error}{reason}"))
                 continue
             _send(producer, topic, key, value, acknowledged)
             result.sent += 1
@@ -231,8 +348,8 @@ def produce_file(
     if refused or left:
         why = refused[0].str() if refused else f"no acknowledgement within {_FLUSH_TIMEOUT_S:g} s"
         raise ProduceError(
-            f"the broker did not take {len(refused) + left} of {result.sent} events: {why}. "
-            "See to the broker and produce the file again: events that have ids are counted once."
+            f"the broker did not take {len(refused) + left} of {result.sent} {file.what}: {why}. "
+            f"See to the broker and produce the file again: {again}."
         )
     on_sent(result.sent)
     return result
@@ -253,7 +370,7 @@ def _send(
     producer: Producer,
     topic: str,
     key: bytes,
-    value: bytes,
+    value: bytes | None,
     acknowledged: Callable[[KafkaError | None, Message], None],
 ) -> None:
     deadline = time.monotonic() + _FLUSH_TIMEOUT_S

@@ -1,7 +1,8 @@
 """Every setting of Driftline: its name, default, meaning and limits, in one place.
 
 Where a value comes from, the first that has it: command-line flag, environment variable
-DRIFTLINE_SECTION_KEY, TOML file (`-c FILE` or DRIFTLINE_CONFIG), the default below.
+DRIFTLINE_SECTION_KEY, TOML file (`-c FILE` or DRIFTLINE_CONFIG), the profile (`--profile`, DRIFTLINE_PROFILE, or
+`profile` at the top of the file; see `stream.profiles`), the default below.
 `deploy/config.toml` is written from this module (`python -m stream.settings`) and a test holds it current.
 """
 
@@ -16,15 +17,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic import model_validator as validates_together
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from model.ranking.settings import RankingSettings
+from state.errors import StateError
 from state.settings import StateSettings
-from state.weights import DEFAULT_WEIGHTS
+from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES, WeightSettings
+from state.window import Window, WindowSettings
 from stream.errors import SettingsError
+from stream.profiles import PROFILES
 
 log = logging.getLogger(__name__)
 # librdkafka's own lines go here and not straight to stderr; heard only where logging is set up.
@@ -32,6 +36,7 @@ LIBRDKAFKA_LOG = logging.getLogger("stream.librdkafka")
 LIBRDKAFKA_LOG.addHandler(logging.NullHandler())
 
 ENVIRONMENT_PREFIX = "DRIFTLINE_"
+_TABLES = ("properties", "windows")  # settings that are tables: JSON in a flag or in the environment
 HIDDEN = "********"
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -116,11 +121,16 @@ class TopicsSection(Section):
     recommendations: str = Field(default="driftline.recommendations.v1", description="Lists out, by user; compacted.")
     items: str = Field(default="driftline.items.v1", description="The catalogue, by item; compacted.")
     models: str = Field(default="driftline.models.v1", description="Which model is active; compacted.")
-    erasures: str = Field(default="driftline.erasures.v1", description="Confirmations of erasures.")
+    erasures: str = Field(default="driftline.erasures.v1", description="Confirmations of erasures; compacted.")
     late: str = Field(default="driftline.events.v1.late", description="Events that came too late, with how late.")
     dead_letters: str = Field(
         default="driftline.events.v1.dlq",
         description="Events that could not be used, bytes unchanged, reason in the headers.",
+    )
+    features: str = Field(
+        default="",
+        description='What was known of a user when a list was made, one record a list, to learn from; "": not '
+        'written. Create it before its use: driftline topics create. Such as "driftline.features.v1".',
     )
     changelog: str = Field(
         default="driftline.state.v1.changelog", description="The state of every user, by user; compacted."
@@ -129,7 +139,7 @@ class TopicsSection(Section):
         default=32,
         ge=1,
         le=10_000,
-        description="Partitions of events, rekey, recommendations and changelog, which must be equal: 4 to 8 "
+        description="Partitions of events, rekey, recommendations, features and changelog, which must be equal: 4 to 8 "
         "times the largest number of workers. Cannot be changed later without moving users between "
         "partitions.",
     )
@@ -149,10 +159,13 @@ class TopicsSection(Section):
         "erasures",
         "late",
         "dead_letters",
+        "features",
         "changelog",
     )
     @classmethod
-    def _legal(cls, value: str) -> str:
+    def _legal(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "features":
+            return value
         if not _TOPIC.fullmatch(value) or value in (".", ".."):
             raise ValueError("a topic's name has 1 to 249 of the characters a-z A-Z 0-9 . _ -")
         return value
@@ -167,8 +180,8 @@ class TopicsSection(Section):
         return self
 
     def names(self) -> dict[str, str]:
-        """Role (events, rekey, ...) -> the topic's name."""
-        return {k: v for k, v in self if isinstance(v, str)}
+        """Role (events, rekey, ...) -> the topic's name; without roles that have none."""
+        return {k: v for k, v in self if isinstance(v, str) and v}
 
 
 class WorkerSection(Section):
@@ -212,10 +225,21 @@ class WorkerSection(Section):
         description="The broker aborts a transaction open for so long; until then readers of committed data "
         "wait behind it.",
     )
+    purge_after_s: Seconds = Field(
+        default=3600,
+        ge=0,
+        description="So long after a user was forgotten the local store is rewritten where the state was, so that its "
+        "bytes leave the disk; some 50 ms of work in the background. Shorter, and it is done more often.",
+    )
     lists: Literal["chunk", "event"] = Field(
         default="chunk",
         description='"chunk": one list a user for the events that arrive together; "event": a list for each '
         "event, at its price.",
+    )
+    corrupt_state: Literal["stop", "rebuild"] = Field(
+        default="stop",
+        description='A state whose bytes cannot be read: "stop" ends the worker with an error that says where; "rebuild" '
+        "makes it anew from what the events topic still holds of its partition, which takes seconds to minutes.",
     )
     web_host: str = Field(default="127.0.0.1", min_length=1, description="Address that the health pages listen on.")
     web_port: Port = Field(default=6066, description="Port of the health pages; 0 for none.")
@@ -236,13 +260,96 @@ class EventsSection(Section):
     max_future_s: Seconds = Field(
         default=300,
         ge=0,
-        description="A time further in the future than this is refused; up to it, taken as now.",
+        description="An event further ahead of its record's timestamp than this has a wrong clock (see future_policy); "
+        "one less far ahead is taken to be of that timestamp.",
+    )
+    future_policy: Literal["refuse", "clamp"] = Field(
+        default="refuse",
+        description='An event further ahead than max_future_s: "refuse" makes it a dead letter (future_time), '
+        '"clamp" takes it to be of its record\'s timestamp.',
+    )
+    grace_s: Seconds = Field(
+        default=86_400,
+        ge=0,
+        description="An event this much older than the newest of its partition is still on time; an older one is "
+        "late. A day takes what phones send when they are back on the network, and what producers that do not "
+        "wait for each other mix up; it is the longest time in which the window of a day can still hold an event.",
+    )
+    late_policy: Literal["late_topic", "admit"] = Field(
+        default="late_topic",
+        description='A late event: "late_topic" puts it, bytes unchanged, on the late topic, and it changes no state; '
+        '"admit" applies it all the same (for a log that is not in order of time, such as one sorted by user). '
+        "Counted either way.",
+    )
+    correct_skew: Literal["both", "ahead", "off"] = Field(
+        default="both",
+        description="Whether occurred_at is corrected where sent_at shows the sender's clock to be off, by the "
+        'record\'s timestamp less sent_at: "both" ways, only where the clock is "ahead", or "off". Use "ahead" where '
+        "records wait between sent_at and Kafka for minutes (store and forward): they look as if from a clock that is "
+        "behind.",
+    )
+    skew_threshold_s: Seconds = Field(
+        default=60, ge=1, description="A smaller difference of sent_at from the record's timestamp is left as it is."
+    )
+    max_skew_s: Seconds = Field(
+        default=86_400,
+        ge=1,
+        description="A larger difference is not a clock's but that of a log that is replayed, and left as it is.",
     )
     max_bytes: int = Field(default=1_000_000, ge=1, description="A larger event is refused unread.")
     mismatched_key: Literal["rekey", "dead_letter"] = Field(
         default="rekey",
         description='An event whose key is not its user: "rekey" sends it to the rekey topic under the right '
         'key, "dead_letter" refuses it.',
+    )
+
+    @validates_together(mode="after")
+    def _skew(self) -> "EventsSection":
+        if self.skew_threshold_s > self.max_skew_s:
+            raise ValueError(
+                f"skew_threshold_s = {self.skew_threshold_s} is more than max_skew_s = {self.max_skew_s}: then no "
+                'clock is ever corrected; say so with correct_skew = "off", or lower the first'
+            )
+        return self
+
+    pseudonyms: Literal["off", "producer", "worker"] = Field(
+        default="off",
+        description="Keyed hashes in place of the users' ids; the key is in the environment variable "
+        'DRIFTLINE_PSEUDONYM_KEY. "producer": `driftline produce` hashes before anything reaches Kafka; "worker": '
+        "events hold the ids, and states, lists and confirmations the hashes. get, tail and erase then take the real "
+        "id.",
+    )
+
+
+class CatalogSection(Section):
+    """The catalogue: the items topic, which every worker holds whole."""
+
+    category_level: int = Field(
+        default=0,
+        ge=0,
+        le=32,
+        description="Which name of an item's category path is the interest of an event that names none: 1 the "
+        "broadest, 2 the next, 0 the last. Take the level that your events and the model's training data name.",
+    )
+    text_bytes: int = Field(
+        default=128,
+        ge=0,
+        le=32_768,
+        description="So much of an item's text is kept. A million items take some 300 MB with 128, and 0.13 MB less or "
+        "more for each byte less or more.",
+    )
+    learnt_items: int = Field(
+        default=4096,
+        ge=0,
+        le=1_000_000,
+        description="Items of a partition whose category is known from its events only, neither by the catalogue nor "
+        "by the model: so many at most; they serve events that name no category. 0: none.",
+    )
+    start_timeout_s: Seconds = Field(
+        default=600,
+        ge=1,
+        description="A worker that starts waits so long at most until it has read the items topic; 10 s do for a "
+        "million items.",
     )
 
 
@@ -253,6 +360,15 @@ class ModelSection(Section):
 
 
 _STATE = StateSettings()
+
+
+class WindowTable(Section):
+    """One window."""
+
+    size_s: Seconds
+    pane_s: Seconds
+    cells: int
+    emphasis: float = 1.0
 
 
 class StateSection(Section):
@@ -270,9 +386,6 @@ class StateSection(Section):
         le=100_000,
         description="Items with a decayed count, at most; a shop that sells again wants more (256).",
     )
-    max_categories: int = Field(
-        default=_STATE.max_categories, ge=1, le=1000, description="Categories with a decayed interest, at most."
-    )
     event_id_ring: int = Field(
         default=_STATE.event_id_ring,
         ge=1,
@@ -280,28 +393,122 @@ class StateSection(Section):
         description="Last event ids kept: an event sent twice within them counts once.",
     )
     session_gap_s: Seconds = Field(default=_STATE.session_gap_s, ge=1, description="A pause that ends a session.")
-    category_half_life_s: Seconds = Field(
-        default=_STATE.category_half_life_s, ge=1, description="Time in which a category's interest halves."
-    )
     count_half_life_s: Seconds = Field(
         default=_STATE.count_half_life_s, ge=1, description="Time in which an item's count halves."
     )
+    windows: dict[str, WindowTable] = Field(
+        default={
+            window.name: WindowTable(
+                size_s=window.size_s, pane_s=window.pane_s, cells=window.cells, emphasis=window.emphasis
+            )
+            for window in _STATE.windows.windows
+        },
+        description="Sliding windows of event time over a user's interests, by name, any number: the length size_s, "
+        "the step pane_s it slides in (a multiple of the next smaller window's), the (interest, pane) cells kept, of "
+        "10 bytes each, and emphasis, what a weight in it counts in an interest's points. They replace the default's.",
+    )
+    window_grace_s: Seconds = Field(
+        default=_STATE.windows.grace_s,
+        ge=0,
+        description="Events of a user may come in any order within this and leave the same windows. One that comes "
+        "later than that, but not too late (events.grace_s), lands in the larger panes only.",
+    )
+
+    @validates_together(mode="after")
+    def _windows_work(self) -> "StateSection":
+        self.window_settings()
+        return self
+
+    def window_settings(self) -> WindowSettings:
+        """The windows, the smallest first. Raises ValueError where they do not go together."""
+        windows = sorted(self.windows.items(), key=lambda named: named[1].size_s)
+        try:
+            return WindowSettings(
+                windows=tuple(Window(name=name, **table.model_dump()) for name, table in windows),
+                grace_s=self.window_grace_s,
+            )
+        except StateError as error:
+            raise ValueError(str(error)) from None
+    expire_after_s: Seconds = Field(
+        default=400 * 86_400,
+        ge=0,
+        description="A user without an event for so long (event time of the partition) is forgotten: state and list. "
+        "0: never.",
+    )
+
+
+def _for(name: str, description: str) -> Any:
+    """The weight of a type that speaks for an item: the model and the reasons take it so, whatever is set."""
+    return Field(default=DEFAULT_WEIGHTS[name], ge=0, le=1e6, description=description)
+
+
+def _against(name: str, description: str) -> Any:
+    return Field(default=DEFAULT_WEIGHTS[name], ge=-1e6, le=0, description=description)
+
+
+_WEIGHTS = WeightSettings()
 
 
 class WeightsSection(Section):
-    """What an event of each type adds to its user's interest in the item; below 0: against it."""
+    """What an event of each type adds to its user's interest in the item, and what scales it (state/weights.py)."""
 
-    impression: float = Field(default=DEFAULT_WEIGHTS["impression"], description="The item was shown.")
-    view: float = Field(default=DEFAULT_WEIGHTS["view"], description="The item's page was opened.")
-    click: float = Field(default=DEFAULT_WEIGHTS["click"], description="The item was clicked in a list.")
-    add_to_cart: float = Field(default=DEFAULT_WEIGHTS["add_to_cart"], description="Put into the cart.")
-    remove_from_cart: float = Field(default=DEFAULT_WEIGHTS["remove_from_cart"], description="Taken out of the cart.")
-    purchase: float = Field(default=DEFAULT_WEIGHTS["purchase"], description="Bought; times the quantity.")
-    like: float = Field(default=DEFAULT_WEIGHTS["like"], description="Said to be liked.")
-    dislike: float = Field(default=DEFAULT_WEIGHTS["dislike"], description="Said to be disliked.")
-    hide: float = Field(default=DEFAULT_WEIGHTS["hide"], description="Asked not to be shown again.")
-    rating: float = Field(default=DEFAULT_WEIGHTS["rating"], description="Rated.")
-    session_start: float = Field(default=DEFAULT_WEIGHTS["session_start"], description="A visit began; it has no item.")
+    impression: float = _for("impression", "The item was shown.")
+    view: float = _for("view", "The item's page was opened, the film played; scaled by dwell_ms.")
+    click: float = _for("click", "The item was clicked in a list; scaled by dwell_ms.")
+    add_to_cart: float = _for("add_to_cart", "Put into the cart; scaled by quantity and value.")
+    remove_from_cart: float = _against("remove_from_cart", "Taken out of the cart; scaled by quantity and value.")
+    purchase: float = _for("purchase", "Bought; scaled by quantity and value.")
+    like: float = _for("like", "Said to be liked, followed or shared.")
+    dislike: float = _against("dislike", "Said to be disliked.")
+    hide: float = _against("hide", "Asked not to be shown again.")
+    rating: float = _for("rating", "Rated with all stars, its value; a low rating weighs against the item.")
+    session_start: float = _for("session_start", "A visit began; it has no item.")
+    size_strength: float = Field(
+        default=_WEIGHTS.size_strength,
+        ge=0,
+        le=1,
+        description="How much quantity and value scale the weight of an order: 0 not at all, 1 by log2(1 + pieces).",
+    )
+    value_usual: float = Field(
+        default=_WEIGHTS.value_usual,
+        ge=0,
+        le=1e12,
+        description="Usual value of one piece, in the currency of the events; 0: value scales nothing.",
+    )
+    value_strength: float = Field(
+        default=_WEIGHTS.value_strength,
+        ge=0,
+        le=1,
+        description="Share of the value in the size of an order, beside the quantity; no effect without value_usual.",
+    )
+    dwell_usual_ms: Millis = Field(
+        default=_WEIGHTS.dwell_usual_ms,
+        ge=1,
+        description="How long an interested user stays: a view of that time has its full weight, a shorter one less.",
+    )
+    dwell_strength: float = Field(
+        default=_WEIGHTS.dwell_strength,
+        ge=0,
+        le=1,
+        description="How much dwell_ms scales the weight: 0 not at all, 1 by log2(1 + dwell / usual), 0.25 to 4.",
+    )
+    rating_min: float = Field(
+        default=_WEIGHTS.rating_min, description="Fewest stars: twice the weight, against the item."
+    )
+    rating_neutral: float = Field(
+        default=_WEIGHTS.rating_neutral,
+        description="Stars that say nothing; best between two that can be given, for what weighs 0 leaves no trace.",
+    )
+    rating_max: float = Field(default=_WEIGHTS.rating_max, description="Most stars: the full weight.")
+
+    @validates_together(mode="after")
+    def _stars(self) -> "WeightsSection":
+        if not self.rating_min < self.rating_neutral < self.rating_max:
+            raise ValueError(
+                f"rating_min = {self.rating_min}, rating_neutral = {self.rating_neutral} and rating_max = "
+                f"{self.rating_max} do not rise: set each above the one before"
+            )
+        return self
 
 
 _RANKING = RankingSettings()
@@ -315,6 +522,17 @@ class RankingSection(Section):
         default=_RANKING.exclude,
         description='Items left out of a list: "seen" all that the state remembers (films), "session" those of '
         'this visit (shops, which sell again), "none". What the user hid or disliked is left out always.',
+    )
+    domains: Literal["all", "event"] = Field(
+        default=_RANKING.domains,
+        description='"event": a list after an event that names a domain (books, films) holds items of that domain '
+        'alone, chosen by the interests in all; "all": lists are not limited.',
+    )
+    listed_only: bool = Field(
+        default=_RANKING.listed_only,
+        description="Whether items that the catalogue does not hold are left out, beside those that it says are not "
+        "available, expired or gone. True where the catalogue is complete: an item whose tombstone is gone from the "
+        "topic, two days later, then stays out, also for a worker that starts afterwards.",
     )
     network_weight: float = Field(default=_RANKING.network_weight, description="Of the network's score.")
     rules_weight: float = Field(default=_RANKING.rules_weight, description="Of the sequence rules.")
@@ -360,6 +578,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    profile: str = Field(
+        default="",
+        description="Values that suit one use, in place of the defaults. What is set beside it wins over it.",
+    )
     kafka: KafkaSection = KafkaSection()
     topics: TopicsSection = TopicsSection()
     worker: WorkerSection = WorkerSection()
@@ -367,6 +589,7 @@ class Settings(BaseModel):
     weights: WeightsSection = WeightsSection()
     state: StateSection = StateSection()
     ranking: RankingSection = RankingSection()
+    catalog: CatalogSection = CatalogSection()
     model: ModelSection = ModelSection()
 
     def client_properties(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -381,7 +604,8 @@ class Settings(BaseModel):
     def state_settings(self) -> StateSettings:
         """The state's own settings."""
 
-        return StateSettings(**self.state.model_dump())
+        own = self.state.model_dump(include=set(StateSettings.__struct_fields__) - {"windows"})
+        return StateSettings(**own, windows=self.state.window_settings())
 
     def ranking_settings(self) -> RankingSettings:
         """The ranking's own settings."""
@@ -393,11 +617,18 @@ class Settings(BaseModel):
 
     def event_weights(self) -> dict[str, float]:
         """Event type -> weight."""
-        return dict(self.weights.model_dump())
+        weights: dict[str, float] = self.weights.model_dump(include=set(EVENT_TYPES))
+        return weights
 
-    def shown(self) -> dict[str, dict[str, Any]]:
-        """All values as plain data, secrets hidden: for printing."""
-        shown: dict[str, dict[str, Any]] = self.model_dump(mode="json")
+    def weight_settings(self) -> WeightSettings:
+        """What `state.weights.weigh` takes."""
+        weights = self.event_weights()
+        scales = self.weights.model_dump(exclude=set(EVENT_TYPES))
+        return WeightSettings(base=tuple(weights[name] for name in EVENT_TYPES), **scales)
+
+    def shown(self) -> dict[str, Any]:
+        """All values as plain data, secrets hidden: for printing. The profile, then section -> key -> value."""
+        shown: dict[str, Any] = self.model_dump(mode="json")
         properties: dict[str, str] = shown["kafka"]["properties"]
         shown["kafka"]["properties"] = {
             name: HIDDEN if _SECRET.search(name) else value for name, value in properties.items()
@@ -408,10 +639,9 @@ class Settings(BaseModel):
         """("section.key", value as `shown`) of each setting that is not its default."""
         mine, default = self.shown(), Settings().shown()
         return [
-            (f"{section}.{key}", value)
-            for section, values in mine.items()
-            for key, value in values.items()
-            if value != default[section][key]
+            (f"{section}.{key}", mine[section][key])
+            for section, key, _ in fields()
+            if mine[section][key] != default[section][key]
         ]
 
 
@@ -427,22 +657,38 @@ def load_settings(
     not given. `environ`: os.environ unless given.
     Raises SettingsError, which names the setting, what is wrong, where it was given and what is allowed.
     """
+    return load_settings_told(config, overrides, environ)[0]
+
+
+def load_settings_told(
+    config: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Settings, dict[str, str]]:
+    """As `load_settings`, and "section.key" (or "profile") -> where it comes from, of all that is not by default.
+
+    For instance "the profile shop", "the file driftline.toml", "the environment variable DRIFTLINE_WORKER_GROUP",
+    "the command line".
+    """
     environ = os.environ if environ is None else environ
     if config is None and environ.get(ENVIRONMENT_PREFIX + "CONFIG"):
         config = Path(environ[ENVIRONMENT_PREFIX + "CONFIG"])
-    sources = [
+    given = [
         _Source(f"the file {config}", _from_file(config) if config else {}),
         _Source("the environment variable", _from_environment(environ), environment=True),
         _Source("the command line", _from_flags(overrides or {})),
     ]
-    values: dict[str, dict[str, Any]] = {}
+    sources = [_from_profile(given), *given]
+    values: dict[str, Any] = {}
     for source in sources:
         _join(values, source.values)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        told = [_explain(detail, sources) for detail in error.errors(include_url=False)]
-        raise SettingsError("\n".join(told)) from None
+        problems = [_explain(detail, sources) for detail in error.errors(include_url=False)]
+        raise SettingsError("\n".join(problems)) from None
+    paths = [("profile",), *((section, key) for section, key, _ in fields())]
+    return settings, {".".join(path): told for path in paths if (told := _told(path, sources))}
 
 
 class _Source:
@@ -463,6 +709,30 @@ class _Source:
         return f"{self.name} {environment_name(*path[:2])}" if self._environment else self.name
 
 
+def _told(path: tuple[str, ...], sources: list[_Source]) -> str | None:
+    """The source whose value counts for the setting at `path`; None when none gives it."""
+    return next((told for source in reversed(sources) if (told := source.told(path))), None)
+
+
+def _from_profile(given: list[_Source]) -> _Source:
+    """The values of the profile that the other sources name.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    told = _told(("profile",), given)
+    if told is None:
+        return _Source("no profile", {})
+    name = next(source.values["profile"] for source in reversed(given) if "profile" in source.values)
+    if name == "":  # as in a file that has every default, or a flag that takes back what the file says
+        return _Source("no profile", {})
+    if not isinstance(name, str) or name not in PROFILES:
+        near = difflib.get_close_matches(str(name), PROFILES, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SettingsError(f"unknown profile {name!r} (given by {told}): {hint}There are: {', '.join(PROFILES)}.")
+    return _Source(f"the profile {name}", dict(PROFILES[name].values()))
+
+
 def environment_name(section: str, key: str = "") -> str:
     """DRIFTLINE_SECTION_KEY."""
     return (ENVIRONMENT_PREFIX + section + ("_" + key if key else "")).upper()
@@ -479,9 +749,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     """(name, class) of every section, in the file's order."""
     for section, field in Settings.model_fields.items():
         kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, Section)
-        yield section, kind
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield section, kind
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -496,10 +765,10 @@ def _from_file(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings file {path} is not TOML: {error}. Mend that line.") from None
     for section, content in values.items():
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) and section != "profile":
             raise SettingsError(
                 f"{section!r} in the file {path} stands outside a section. "
-                f"Put it under one of {', '.join(f'[{name}]' for name, _ in sections())}."
+                f"Put it under one of {', '.join(f'[{name}]' for name, _ in sections())}; only profile stands above."
             )
     return values
 
@@ -512,9 +781,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = {environment_name(section, key): (section, key) for section, key, _ in fields()}
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if name in known:
+        if name == environment_name("profile"):
+            values["profile"] = text
+        elif name in known:
             section, key = known[name]
-            values.setdefault(section, {})[key] = _parsed(text) if key == "properties" else text
+            values.setdefault(section, {})[key] = _parsed(text) if key in _TABLES else text
         elif name.startswith(tuple(environment_name(section) + "_" for section, _ in sections())):
             near = difflib.get_close_matches(name, known, 1)
             log.warning("%s names no setting and is ignored%s", name, f": {near[0]}?" if near else "")
@@ -528,8 +799,11 @@ def _from_flags(overrides: Mapping[str, Any]) -> dict[str, Any]:
             _join(values, {name: {k: v for k, v in value.items() if v is not None}})
         elif value is not None:
             section, _, key = name.partition(".")
+            if not key:  # profile
+                values[section] = value
+                continue
             key, _, rest = key.partition(".")
-            value = _parsed(value) if key == "properties" and not rest else value
+            value = _parsed(value) if key in _TABLES and not rest else value
             _join(values, {section: {key: {rest: value} if rest else value}})
     return values
 
@@ -551,22 +825,26 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 
 def _join(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Lays `more` over `into`, tables key by key."""
-    for key, value in more.items():
-        if isinstance(value, Mapping):
-            below = into.get(key)
-            into[key] = dict(_dotted(below)) if key == "properties" and isinstance(below, dict) else below or {}
-            if isinstance(into[key], dict):
-                _join(into[key], dict(_dotted(value)) if key == "properties" else value)
-                continue
-        into[key] = value
+    """Lays `more` over `into`: sections key by key, properties name by name; any other table replaces the other's."""
+    for section, content in more.items():
+        if not isinstance(content, Mapping):
+            into[section] = content
+            continue
+        below = into.get(section)
+        joined = into[section] = below if isinstance(below, dict) else {}
+        for key, value in content.items():
+            if key == "properties" and isinstance(value, Mapping):
+                old = joined.get(key)
+                joined[key] = {**(dict(_dotted(old)) if isinstance(old, Mapping) else {}), **dict(_dotted(value))}
+            else:
+                joined[key] = value
 
 
 def _explain(detail: ErrorDetails, sources: list[_Source]) -> str:
     """One mistake as an operator needs it."""
     path = tuple(str(part) for part in detail["loc"])
     name = ".".join(path)
-    given = next((told for source in reversed(sources) if (told := source.told(path))), "the defaults")
+    given = _told(path, sources) or "the defaults"
     if detail["type"] == "extra_forbidden":
         known = [n for n, _ in sections()] if len(path) == 1 else list(dict(sections())[path[0]].model_fields)
         near = difflib.get_close_matches(path[-1], known, 1, cutoff=0.5)
@@ -574,6 +852,8 @@ def _explain(detail: ErrorDetails, sources: list[_Source]) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}."
         return f"unknown {kind} {name!r} (given by {given}): {hint}"
     problem = detail["msg"].removeprefix("Value error, ")
+    if path == ("profile",):
+        return f"profile (given by {given}): {problem}. There are: {', '.join(PROFILES)}."
     if len(path) == 1:  # two values of a section that do not go together
         return f"section [{name}]: {problem}."
     field = dict(sections())[path[0]].model_fields[path[1]]
@@ -592,8 +872,16 @@ def allowed(field: FieldInfo) -> str:
     choices = getattr(kind, "__args__", ())
     if getattr(kind, "__origin__", None) is Literal:
         return " or ".join(f'"{choice}"' for choice in choices)
-    named = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    words = next((told for known, told in named.items() if kind is known), "a table of texts")
+    named: dict[Any, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Path: "a path",
+        dict[str, str]: "a table of texts",
+        dict[str, WindowTable]: "a table of windows",
+    }
+    words = next(told for known, told in named.items() if kind == known)
     for limit in field.metadata:
         for sign, told in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
             bound = getattr(limit, sign, None)
@@ -610,14 +898,29 @@ def config_toml() -> str:
         "# Every setting of Driftline with its default. Written by `python -m stream.settings`: leave it,",
         "# copy what you change into a file of your own and give it with -c FILE or DRIFTLINE_CONFIG.",
         "# A command-line flag (or --set SECTION.KEY=VALUE) wins over the environment variable",
-        "# DRIFTLINE_SECTION_KEY, that over the file, the file over these defaults.",
+        "# DRIFTLINE_SECTION_KEY, that over the file, the file over the profile, the profile over these defaults.",
     ]
     return "\n".join(head) + "\n\n" + settings_as_toml(Settings().shown(), commented=True)
 
 
-def settings_as_toml(shown: Mapping[str, Mapping[str, Any]], *, commented: bool = False) -> str:
-    """A settings file with these values (`Settings.shown`); `commented`: with each one's meaning and limits."""
+def settings_as_toml(
+    shown: Mapping[str, Any], *, commented: bool = False, sources: Mapping[str, str] | None = None
+) -> str:
+    """A settings file with these values (`Settings.shown`).
+
+    `commented`: with each one's meaning and limits. `sources`: with where each comes from (`load_settings_told`).
+    """
+
+    def line(name: str, key: str, value: Any) -> str:
+        source = (sources or {}).get(name)
+        return f"{key} = {_toml(value)}" + (f"  # {source.removeprefix('the ')}" if source else "")
+
     parts: list[str] = []
+    if commented:
+        uses = "; ".join(f"{name}: {profile.about}" for name, profile in PROFILES.items())
+        told = f"{Settings.model_fields['profile'].description} Allowed: empty for none, or a name. {uses}."
+        parts += [f"# {part}" for part in textwrap.wrap(told, 106)]
+    parts += [line("profile", "profile", shown["profile"]), ""]
     for section, kind in sections():
         if commented:
             parts.append(f"# {(kind.__doc__ or '').strip()}")
@@ -626,7 +929,7 @@ def settings_as_toml(shown: Mapping[str, Mapping[str, Any]], *, commented: bool 
             if commented:
                 told = f"{field.description} Allowed: {allowed(field)}."
                 parts += [f"# {line}" for line in textwrap.wrap(told, 106)]
-            parts.append(f"{key} = {_toml(shown[section][key])}")
+            parts.append(line(f"{section}.{key}", key, shown[section][key]))
         parts.append("")
     return "\n".join(parts)
 

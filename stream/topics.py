@@ -1,6 +1,6 @@
 """The topics: what shape each has, creating them, and checking them before a worker starts.
 
-Events, rekey, recommendations and changelog have the same partition count, so that all that belongs to a user
+Events, rekey, recommendations, features and changelog have the same partition count, so that all that belongs to a user
 is on the partition of the same number.
 """
 
@@ -27,7 +27,7 @@ from stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_CO_PARTITIONED = ("events", "rekey", "recommendations", "changelog")
+_CO_PARTITIONED = ("events", "rekey", "recommendations", "features", "changelog")
 # Catalogue, dead letters and the like are a trickle; and the embedded broker gives 4 to a topic it is asked for.
 _SMALL_PARTITIONS = DEFAULT_PARTITIONS
 _REQUEST_TIMEOUT_S = 15.0
@@ -39,7 +39,8 @@ _COMPACTED = {
     "segment.bytes": str(64 * 1024 * 1024),
     # Compact once a fifth is overwritten (default: half): a recovery reads what compaction left.
     "min.cleanable.dirty.ratio": "0.2",
-    # An erased user's last value is gone from disk a day later at most, however quiet the partition.
+    # An erased user's last value is gone from disk within two days: a day until its segment is closed (by the next
+    # record of the partition; one that is quiet for ever is never cleaned), a day until it is cleaned.
     "max.compaction.lag.ms": str(_DAY_MS),
     "segment.ms": str(_DAY_MS),
     # A reader that was away for less than two days still sees every erasure.
@@ -53,9 +54,12 @@ _CONFIG: dict[str, dict[str, str]] = {
     "recommendations": _COMPACTED,
     "items": _COMPACTED,
     "models": _COMPACTED,
+    "erasures": _COMPACTED,  # kept for ever: a replay must not bring back what was erased
     "rekey": _CARRIES_EVENTS,
     "late": _CARRIES_EVENTS,
     "dead_letters": _CARRIES_EVENTS,
+    # A week to train from, and as long at most what is known of an erased user is in it.
+    "features": {"retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)},
 }
 
 

@@ -4,7 +4,7 @@ A numpy call costs some microseconds however little it does, so that blocks are 
 exception: they are made for a tile of 64 users at a time, as many as stay in the processor's cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ class Request(msgspec.Struct, gc=False):
     state: InterestState
     popular: Popular
     """What was popular in the user's partition at the event."""
+    names: Mapping[int, str]
+    """Names of interests by key, as the partition knows them."""
 
 
 class LastItems(NamedTuple):
@@ -93,6 +95,11 @@ class Block:
         """The popularities that the rows are ranked by, and i64[B]: which of them is a row's."""
 
     # What not every way of ranking reads is computed when it is first asked for.
+
+    @cached_property
+    def event_time_ms(self) -> I64:
+        """i64[B]: when the event happened that each list is made after, epoch ms."""
+        return np.array([request.event.time_ms for request in self.requests], np.int64)
 
     @cached_property
     def recent_types(self) -> U8:

@@ -1,7 +1,6 @@
 """Items of a list with the reason each is on it."""
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,10 @@ from model.ranking.candidates import Fired, Scores
 from model.ranking.lists import Interest, Reason
 from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
-from state.interest import InterestState, category_name
+from state.points import TRENDS, PointSettings, shares, strengths, trends
 from state.settings import StateSettings
 from state.weights import PURCHASE
+from state.window import interest_key
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -46,6 +46,7 @@ class Hits(NamedTuple):
     """To which place: an index into the flat lists [B, L]."""
 
 
+_POINTS = PointSettings()
 _NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
@@ -62,15 +63,13 @@ class Explainer:
         self._width = width
         n = len(artifact.item_ids)
         self._n = n
-        # Categories as states keep them: cut, so that a long name still finds itself.
-        names = [category_name(category) for category in artifact.item_categories]
-        distinct = sorted(set(names) - {""})
-        self._category_code = {name: code for code, name in enumerate(distinct)}
-        whole_names = dict(zip(names, artifact.item_categories, strict=True))
-        self._no_category = none = len(distinct)
-        self._item_category = np.array([*(self._category_code.get(name, none) for name in names), none], np.int64)
+        names = sorted(set(artifact.item_categories) - {""})
+        self._category_code = {interest_key(name): code for code, name in enumerate(names)}
+        self._no_category = none = len(names)
+        codes = [self._category_code[interest_key(name)] if name else none for name in artifact.item_categories]
+        self._item_category = np.array([*codes, none], np.int64)
         """i64[n + 1]: category of each item, the last code where it has none."""
-        self._codes = ReasonCodes(artifact, [whole_names[name] for name in distinct])
+        self._codes = ReasonCodes(artifact, names)
         self._slot = np.zeros(BLOCK * width, np.uint16)  # all zero between calls
         self._row_start = np.arange(BLOCK, dtype=np.int64)[:, None] * width  # 64 1
         self._no_item = self._row_start + n
@@ -79,43 +78,48 @@ class Explainer:
     # --- interests
 
     def interests(self, block: Block) -> Interests:
-        """The strongest categories of each user, decayed to the user's newest event."""
-        settings, states = self._settings, [request.state for request in block.requests]
-        amounts = self._amounts(states)  # rows K
-        order = _largest_first(amounts)  # rows INTERESTS
-        best = np.take_along_axis(amounts, order, axis=1)  # rows INTERESTS
-        whole = amounts.sum(axis=1, keepdims=True)  # rows 1
-        whole[whole == 0.0] = 1.0
-        age_s = np.array([state.category_ref_s - state.last_time_ms / 1000 for state in states])  # rows, f64: times
-        weights = best * np.exp2(age_s / settings.category_half_life_s)[:, None]  # rows INTERESTS, f64
-        shares = best / whole  # rows INTERESTS
+        """The interest points of each user at the user's newest event."""
+        states = [request.state for request in block.requests]
+        at_s = np.array([state.last_time_ms // 1000 for state in states], np.int64)
+        windows = self._settings.windowing
+        views = windows.views([state.windows for state in states], at_s)  # m interests, sorted by user and key
+        weights = strengths(views, windows.settings)  # m
+        parts = shares(views, weights)  # m
 
-        # One list over all users, as a Python loop over five categories of each would cost as much as the ranking.
-        row, place = np.nonzero(best > 0.0)
-        names = _names([state.category_names for state in states], row, order[row, place])
-        share = shares[row, place]
-        made = list(map(Interest, names, weights[row, place].tolist(), share.astype(np.float64).tolist()))
-        ends = np.searchsorted(row, np.arange(block.rows), side="right").tolist()
-        shown = [made[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        top = np.lexsort((views.key, -weights, views.user))  # m, of each user the strongest first
+        top = top[weights[top] > 0.0]
+        user = views.user[top]
+        place = np.arange(len(top)) - np.searchsorted(user, user)
+        top = top[place < INTERESTS]
+        found = zip(
+            views.user[top].tolist(),
+            views.key[top].tolist(),
+            weights[top].tolist(),
+            parts[top].tolist(),
+            trends(views, windows.settings, _POINTS)[top].tolist(),
+            views.first_s[top].tolist(),
+            views.last_s[top].tolist(),
+            strict=True,
+        )
+        shown: list[list[Interest]] = [[] for _ in states]
+        for row, key, weight, share, trend, first_s, last_s in found:
+            name = block.requests[row].names.get(key)
+            if name is not None:
+                shown[row].append(Interest(name, weight, round(share, 4), TRENDS[trend + 1], first_s, last_s))
 
-        codes = np.array(list(map(self._category_code.get, names, repeat(self._no_category))), np.int64)
-        explains = np.zeros((block.rows, self._no_category + 1), np.bool_)
-        strong = (share >= _INTEREST_SHARE) & (codes != self._no_category)
-        explains[row[strong], codes[strong]] = True
+        strong = np.flatnonzero(parts >= _INTEREST_SHARE)
+        none = self._no_category
+        codes = np.array([self._category_code.get(key, none) for key in views.key[strong].tolist()], np.int64)
+        explains = np.zeros((block.rows, none + 1), np.bool_)
+        explains[views.user[strong], codes] = True
+        explains[:, none] = False
         return Interests(shown, explains)
-
-    def _amounts(self, states: list[InterestState]) -> F32:
-        """f32[rows, K]: the decayed interest in each category that a state has, 0 where it is negative."""
-        columns = self._settings.max_categories
-        packed = b"".join([state.category_amounts[: 4 * columns].ljust(4 * columns, b"\0") for state in states])
-        amounts: F32 = np.frombuffer(packed, "<f4").reshape(len(states), columns)
-        return np.maximum(amounts, np.float32(0.0)) + np.float32(0.0)  # no negative zero
 
     def category_boost(self, interests: list[Interest]) -> F32:
         """f32[n]: the share of a user's interest that is in the item's category."""
         share = np.zeros(self._no_category + 1, np.float32)
         for interest in interests:
-            code = self._category_code.get(interest.name)
+            code = self._category_code.get(interest_key(interest.name))
             if code is not None:
                 share[code] = interest.share
         boost: F32 = share[self._item_category[: self._n]]
@@ -226,24 +230,3 @@ class Explainer:
         types = block.count_types.reshape(-1).take(at)
         about_itself = self._codes.because_of(block.count_tokens.reshape(-1).take(at), types)
         codes[slot] = np.where(types == PURCHASE, BOUGHT, about_itself)
-
-
-def _largest_first(amounts: F32) -> I64:
-    """Columns i64[rows, at most INTERESTS] of the largest of amounts f32[rows, K] (none below 0), equal ones by column.
-
-    As one integer sort: the bits of floats from 0 up are in order.
-    """
-    columns = amounts.shape[1]
-    sortable = (amounts.view(np.int32).astype(np.int64) << 16) + np.arange(columns, 0, -1)  # rows K
-    sortable.sort(axis=1)
-    largest: I64 = columns - (sortable[:, : -INTERESTS - 1 : -1] & 0xFFFF)
-    return largest
-
-
-def _names(packed: list[bytes], rows: I64, columns: I64) -> list[str]:
-    """Name columns[i] of the names packed[rows[i]], for all i: all are unpacked in one go."""
-    lines = b"".join(packed).decode("utf-8", "replace").split("\n")
-    # A state of c names has c + 1 newlines, one before each name and one at the end.
-    newlines = np.array([names.count(b"\n") for names in packed], np.int64)
-    first = np.cumsum(newlines) - newlines + 1
-    return list(map(lines.__getitem__, (first.take(rows) + columns).tolist()))

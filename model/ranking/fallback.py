@@ -11,6 +11,7 @@ from state.trend import Trend
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class Popular:
@@ -65,11 +66,14 @@ class Fallback:
     def __init__(self, n: int, size: int) -> None:
         self._size = min(size, n)
 
-    def list_of(self, popular: Popular, boost: F32, hidden: list[I64]) -> tuple[list[int], list[float]]:
-        """Tokens and scores (popularity, raised by interest), best first, equal ones by token; never empty.
+    def list_of(
+        self, popular: Popular, boost: F32, hidden: list[I64], outside: Bools | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Tokens and scores (popularity, raised by interest), best first, equal ones by token.
 
         boost: f32[n], share of the user's interest in the item's category. hidden: tokens to leave out (n: none);
-        when that leaves nothing they stay in, since any list serves a user better than none.
+        when that leaves nothing they stay in, since any list serves a user better than none. outside: bool[n], items
+        that stay out even then (None: there are none), so that the list is empty when there are no others.
         """
         n = len(boost)
         scores = np.zeros(n + 1, np.float32)
@@ -77,8 +81,10 @@ class Fallback:
         shown = np.ones(n + 1, np.bool_)
         for tokens in hidden:
             shown[tokens] = False
+        inside = np.ones(n, np.bool_) if outside is None else ~outside
+        shown[:n] &= inside
         if not shown[:n].any():
-            shown[:] = True
+            shown[:n] = inside
         order = np.argsort(-scores[:n], kind="stable")
         best = order[shown[order]][: self._size]
         return best.tolist(), scores[best].astype(np.float64).round(6).tolist()

@@ -36,11 +36,18 @@ class RankedItem(msgspec.Struct, gc=False):
 
 
 class Interest(msgspec.Struct, gc=False):
-    """A user's interest in a category: decayed weight, and its share of all categories' (0 to 1)."""
+    """One of a user's interest points, a category, as of the user's newest event.
+
+    weight: over the windows, recent ones counting more (see state.points); share: of all interests, 0 to 1; trend:
+    "rising", "steady" or "fading"; first and last seen: seconds since 1970, to the pane of the window.
+    """
 
     name: str
     weight: float
     share: float
+    trend: str
+    first_seen_s: int
+    last_seen_s: int
 
 
 class UserList(msgspec.Struct, gc=False):

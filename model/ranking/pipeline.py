@@ -11,7 +11,7 @@ from model.ranking.block import Block, Request
 from model.ranking.candidates import Candidates, Scores
 from model.ranking.explain import Explainer, Hits, Interests
 from model.ranking.fallback import Fallback, Popular, PopularityCache
-from model.ranking.filters import excluded
+from model.ranking.filters import Availability, Bools, Domains, excluded
 from model.ranking.index import ItemIndex
 from model.ranking.lists import RankedItem, Reason, UserList
 from model.ranking.rerank import LearntBlend, LogLinear, TopItems
@@ -50,6 +50,9 @@ class Pipeline:
         self._top = TopItems(index.n, serving.width, ranking.list_size)
         self._explainer = Explainer(artifact, state, serving.width)
         self._fallback = Fallback(index.n, ranking.list_size)
+        self.availability = Availability(index, serving.width, listed_only=ranking.listed_only)
+        """What the catalogue says may be recommended; whoever reads the catalogue keeps it up to date."""
+        self._domains = Domains(artifact.item_domains) if ranking.domains == "event" else None
         self._row_start = (np.arange(BLOCK, dtype=np.int64) * serving.width)[:, None]
 
     def rank(self, requests: Sequence[Request]) -> list[UserList]:
@@ -67,7 +70,8 @@ class Pipeline:
     def _rank_block(self, block: Block) -> list[UserList]:
         scores = self._scorer.score(block)
         left_out = excluded(block, self._settings.exclude)
-        best, best_scores, found = self._best(block, scores, left_out)
+        outside = self._domains.outside(block) if self._domains is not None else {}
+        best, best_scores, found = self._best(block, scores, left_out, outside)
         interests = self._explainer.interests(block)
         reasons = self._explainer.reasons(block, best, scores, found, interests)
         # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
@@ -81,18 +85,26 @@ class Pipeline:
         for row in np.flatnonzero(unranked).tolist():
             lists[row].strategy = "popular"
             hidden = [tokens[row] for tokens in left_out]
-            lists[row].items = self._popular_items(block.requests[row].popular, interests, row, hidden)
+            request = block.requests[row]
+            barred = self.availability.with_barred(outside.get(row), request.event.time_ms)
+            lists[row].items = self._popular_items(request.popular, interests, row, hidden, barred)
         return lists
 
-    def _best(self, block: Block, scores: Scores, left_out: list[I64]) -> tuple[I64, F32, list[list[Hits]]]:
+    def _best(
+        self, block: Block, scores: Scores, left_out: list[I64], outside: dict[int, Bools]
+    ) -> tuple[I64, F32, list[list[Hits]]]:
         """Tokens i64[B, L] and scores f32[B, L] of the lists, best first, and what points to their items."""
         personal = self._settings.exclude != "seen"
         best = np.empty((block.rows, self._top.size), np.int64)  # B L
         best_scores = np.empty(best.shape, np.float32)  # B L
         found = []
         for tile, (rows, values) in enumerate(zip(block.tiles, scores.tiles, strict=True)):
+            self.availability.leave_out(values, block.event_time_ms[rows])
             for tokens in left_out:
                 values.reshape(-1)[self._row_start[: len(values)] + tokens[rows]] = -np.inf
+            for row, others in outside.items():
+                if rows.start <= row < rows.stop:
+                    values[row - rows.start, : block.n][others] = -np.inf
             best[rows], best_scores[rows] = own, own_scores = self._top.pick(values)
             found.append(self._explainer.find(block, tile, values, own, own_scores[:, -1], scores, personal=personal))
         return best, best_scores, found
@@ -112,9 +124,11 @@ class Pipeline:
             for request, start, shown in zip(block.requests, range(0, len(items), size), interests.shown, strict=True)
         ]
 
-    def _popular_items(self, popular: Popular, interests: Interests, row: int, hidden: list[I64]) -> list[RankedItem]:
+    def _popular_items(
+        self, popular: Popular, interests: Interests, row: int, hidden: list[I64], outside: Bools | None
+    ) -> list[RankedItem]:
         boost = self._explainer.category_boost(interests.shown[row])
-        tokens, shares = self._fallback.list_of(popular, boost, hidden)
+        tokens, shares = self._fallback.list_of(popular, boost, hidden, outside)
         reasons = self._explainer.reasons_of_popular(tokens, interests.explains[row])
         return self._items(np.array(tokens, np.int64), shares, reasons)
 

@@ -7,6 +7,7 @@ import msgspec
 from model.errors import ModelError
 
 Exclude = Literal["seen", "session", "none"]
+Limit = Literal["all", "event"]
 
 
 class RankingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +21,10 @@ class RankingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exclude: Exclude = "seen"
     """Items that a list leaves out: all the state remembers (films), those of the running session (a shop), or
     none. An item with a decayed count below zero (hidden, disliked) is left out always."""
+    domains: Limit = "all"
+    """"event": a list after an event that names a domain holds items of that domain alone, by interests of all."""
+    listed_only: bool = False
+    """Leave out items that the catalogue does not hold, too."""
 
     network_weight: float = 1.0
     rules_weight: float = 1.0
@@ -60,3 +65,5 @@ class RankingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ModelError(f"ranking.rules_age_decay is {self.rules_age_decay}; set it above 0, at most 1")
         if self.exclude not in ("seen", "session", "none"):
             raise ModelError(f"ranking.exclude is {self.exclude!r}; set it to seen, session or none")
+        if self.domains not in ("all", "event"):
+            raise ModelError(f"ranking.domains is {self.domains!r}; set it to all or event")

@@ -3,14 +3,15 @@
 Files: JSON lines (`.jsonl`, `.ndjson`, `.json`), CSV (`.csv`) and Parquet (`.parquet`), with the fields of our events:
 
     event_type, occurred_at, user_id | anonymous_id, item_id       needed
-    event_id, category, item_name                                  used when there
+    event_id, category, item_name, tenant, domain, value           used when there
     items [{item_id, category}]                                    JSON lines only: an event of several items
 
 A row that cannot be used stops the reading with a DatasetError that names file, row and column: a log that is
 half understood trains a model that is half wrong.
 
-Of the events, those that speak for an item (weight above 0: not impressions, dislikes, hides, removals) and
-session starts become rows. A user's rows are in order of time, those of one time in the file's order.
+Of the events, those that speak for an item (weight above 0: not impressions, dislikes, hides, removals, low ratings)
+and session starts become rows. Users of different tenants are different users. A user's rows are in order of time,
+those of one time in the file's order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import DatasetError
-from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES, SESSION_START
+from state.keys import user_key
+from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES, RATING, SESSION_START, WeightSettings, weigh
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -42,6 +44,7 @@ SESSION_GAP_S = 1800
 
 _CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
 _SPEAKS_FOR = frozenset(_CODES[name] for name, weight in DEFAULT_WEIGHTS.items() if weight > 0)
+_WEIGHTS = WeightSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,8 @@ class Dataset:
     item_categories: list[str]
     source: str
     """Where the rows came from, for messages and for the artifact."""
+    item_domains: list[str] = field(default_factory=list)
+    """The domain of each item by its first event that names one, '' for none; empty where none has one."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -120,6 +125,7 @@ def dataset_from_arrays(
     item_ids: list[str],
     item_names: list[str] | None = None,
     item_categories: list[str] | None = None,
+    item_domains: list[str] | None = None,
     new_session: Bool | None = None,
     session_gap_s: int = SESSION_GAP_S,
     source: str = "arrays",
@@ -155,6 +161,7 @@ def dataset_from_arrays(
         item_names=item_names if item_names is not None else list(item_ids),
         item_categories=item_categories if item_categories is not None else [""] * len(item_ids),
         source=source,
+        item_domains=item_domains if item_domains is not None and any(item_domains) else [],
     )
 
 
@@ -181,9 +188,24 @@ class _Row(msgspec.Struct, gc=False):
     items: list[_Line | str] = []
     category: str | None = None
     item_name: str | None = None
+    tenant: str | None = None
+    domain: str | None = None
+    value: float | str | None = None
 
 
-_COLUMNS = ("event_type", "occurred_at", "user_id", "anonymous_id", "event_id", "item_id", "category", "item_name")
+_COLUMNS = (
+    "event_type",
+    "occurred_at",
+    "user_id",
+    "anonymous_id",
+    "event_id",
+    "item_id",
+    "category",
+    "item_name",
+    "tenant",
+    "domain",
+    "value",
+)
 
 
 def load_dataset(
@@ -322,6 +344,7 @@ class _Reader:
         self.item_numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.categories: list[str] = []
+        self.domains: list[str] = []
         self.seen_events: set[tuple[int, str]] = set()
         self.user: list[int] = []
         self.item: list[int] = []  # -1: start of a session
@@ -346,7 +369,14 @@ class _Reader:
             ) from error
         if code != SESSION_START and code not in _SPEAKS_FOR:
             return
-        user = self.users.setdefault(user_id, len(self.users))
+        if code == RATING and row.value is not None:
+            try:
+                stars = float(row.value)
+            except ValueError:
+                raise refuse("value", f"{row.value!r} is no number; give the stars, or nothing") from None
+            if weigh(RATING, None, stars, None, _WEIGHTS) <= 0.0:
+                return
+        user = self.users.setdefault(user_key(user_id, row.tenant or "").decode(), len(self.users))
         if row.event_id:
             if (user, row.event_id) in self.seen_events:
                 return  # sent twice; live, the user's ring of event ids drops it too
@@ -360,7 +390,8 @@ class _Reader:
                 raise refuse("item_id", f"a {row.event_type} needs an item; fill it or remove the row")
             lines = (_Line(row.item_id, row.category, row.item_name),)
         for line in lines:
-            self._append(user, self._item(_Line(line) if isinstance(line, str) else line), code, time_ms)
+            item = self._item(_Line(line) if isinstance(line, str) else line, row.domain)
+            self._append(user, item, code, time_ms)
 
     def _append(self, user: int, item: int, code: int, time_ms: int) -> None:
         self.user.append(user)
@@ -368,13 +399,17 @@ class _Reader:
         self.type.append(code)
         self.time_ms.append(time_ms)
 
-    def _item(self, line: _Line) -> int:
+    def _item(self, line: _Line, domain: str | None) -> int:
         number = self.item_numbers.setdefault(line.item_id, len(self.names))
         if number == len(self.names):
             self.names.append(line.item_name or line.item_id)
             self.categories.append(line.category or "")
-        elif line.category and not self.categories[number]:
+            self.domains.append(domain or "")
+            return number
+        if line.category and not self.categories[number]:
             self.categories[number] = line.category
+        if domain and not self.domains[number]:
+            self.domains[number] = domain
         return number
 
     def dataset(self, *, min_item_events: int, session_gap_s: int, source: str) -> Dataset:
@@ -400,6 +435,7 @@ class _Reader:
             item_ids=[ids[k] for k in np.flatnonzero(kept)],
             item_names=[self.names[k] for k in np.flatnonzero(kept)],
             item_categories=[self.categories[k] for k in np.flatnonzero(kept)],
+            item_domains=[self.domains[k] for k in np.flatnonzero(kept)],
             session_gap_s=session_gap_s,
             source=source,
         )

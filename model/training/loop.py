@@ -289,6 +289,7 @@ def train(
         item_ids=data.item_ids,
         item_names=data.item_names,
         item_categories=data.item_categories,
+        item_domains=data.item_domains,
         rules=sequence_rules(data.items, data.user[items], data.item[items]).top(),
         basket=(baskets if learn is data else _baskets(data)).top(),
         popularity=popularity(data, settings.popularity_half_life_days),

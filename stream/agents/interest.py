@@ -2,6 +2,7 @@
 
     record ──decode──> Event ──┬─ cannot be used ────────────> dead-letter topic
                                ├─ key is not its user ───────> rekey topic
+                               ├─ older than the grace ──────> late topic
                                └─> Interaction ──> Recommender ──> states (changelog), lists (output topic)
 
 Everything goes into the record's chunk, and so into one transaction.
@@ -15,15 +16,25 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from prometheus_client import CollectorRegistry
 
 from model.ranking.lists import UserList
 from model.recommender import Portion, Recommender
+from state.catalog import Catalog
+from state.clock import Watermark
 from state.codec import decode_state, encode_state
+from state.errors import StateCorruptError
 from state.interaction import Interaction
 from state.interest import InterestState
-from state.keys import event_key, key_of
+from state.keys import event_key, key_of, payload_key, session_key
+from state.learnt import LearntItems
+from state.names import Names
 from state.trend import Trend
-from state.weights import EVENT_TYPES, TYPE_CODES
+from state.weights import EVENT_TYPES, TYPE_CODES, kind_of, weigh
+from stream.agents.forget import Forgetter, Forgotten
+from stream.agents.rebuild import History, rebuilt
+from stream.contract.aliases import USER_ERASED
+from stream.contract.control import user_hash, with_first_sent
 from stream.contract.event import Event, EventDecoder
 from stream.contract.recommendation import (
     ModelRef,
@@ -36,14 +47,16 @@ from stream.contract.times import iso_utc
 from stream.dead_letter import headers_of, send_dead_letter
 from stream.engine import Chunk
 from stream.engine.partitioner import partition_of
+from stream.erasure import ErasureLog
 from stream.errors import EventError
+from stream.feature_log import FeatureLog
+from stream.late import EventClock, first_record_ms, send_late
 from stream.metrics import Metrics
+from stream.pseudonym import pseudonyms_of
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# A larger order says no more of the user's taste, and one broken quantity must not outweigh a lifetime.
-_MAX_QUANTITY = 10.0
 _WARN_EVERY_S = 60.0
 
 
@@ -55,6 +68,9 @@ class InterestAgent:
         recommender: the model and its ranking.
         metrics: counters.
         now_ms: the clock, epoch ms: stamps lists, and stands in for records without a timestamp.
+        erasures: the erasures topic; None where there is none.
+        history: gives the log, for states that cannot be read; None: such a state ends the worker.
+        catalog: items' categories, where events name none; nobody changes it during `process`.
     """
 
     def __init__(
@@ -63,15 +79,30 @@ class InterestAgent:
         recommender: Recommender,
         metrics: Metrics,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        erasures: ErasureLog | None = None,
+        history: History | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
+        self._settings, self._erasures, self._history = settings, erasures, history
+        self._catalog = Catalog() if catalog is None else catalog
         self._topics = settings.topics
+        self._forgetter = Forgetter(settings, metrics, now_ms, erasures)
+        self._pseudonyms = pseudonyms_of(settings) if settings.events.pseudonyms == "worker" else None
         self._recommender = recommender
         self._metrics = metrics
         self._now_ms = now_ms
-        self._decode = EventDecoder(settings.events.max_bytes, settings.events.max_future_s * 1000).decode
+        self._decode = EventDecoder(settings.events.max_bytes, max_future_ms=None).decode
+        self._clock = EventClock(settings.events)
+        self._grace_ms = settings.events.grace_s * 1000
+        self._windows = [(window.name, window.size_s) for window in recommender.state_settings.windows.windows]
+        self._admits_late = settings.events.late_policy == "admit"
         self._rekeys = settings.events.mismatched_key == "rekey"
         self._every_event = settings.worker.lists == "event"
-        self._weights = {TYPE_CODES[name]: weight for name, weight in settings.event_weights().items()}
+        self._features: FeatureLog | None = None
+        if settings.topics.features:
+            self._features = FeatureLog(settings.topics.features, recommender.state_settings)
+        self._limits_domains = settings.ranking.domains == "event"
+        self._weights = settings.weight_settings()
         ranking = recommender.ranking_settings
         self._trend = ranking.popularity_half_life_s, ranking.trend_refresh_events
         artifact = recommender.artifact
@@ -79,7 +110,9 @@ class InterestAgent:
             key_of(item): category for item, category in zip(artifact.item_ids, artifact.item_categories, strict=True)
         }
         self._model = ModelRef(name=artifact.name, version=artifact.version)
+        self._partitions = 0
         self._warned_s = 0.0
+        self._warned_late_s = 0.0
         metrics.model.labels(self._model.name, self._model.version).set(1)
 
     def process(self, chunks: Sequence[Chunk], partitions: int) -> None:
@@ -87,26 +120,42 @@ class InterestAgent:
 
         `partitions`: how many the events topic has.
         """
+        self._partitions = partitions
         started_s = time.thread_time()
-        read = [self._read(chunk, partitions) for chunk in chunks]
+        forgets = self._forgetter.begin(chunks)
+        read = [self._read(chunk, partitions, forgotten) for chunk, forgotten in zip(chunks, forgets, strict=True)]
         decoded_s = time.thread_time()
 
         portions = [
-            Portion(batch, self._states(chunk, batch), self._trend_of(chunk))
-            for chunk, (batch, _) in zip(chunks, read, strict=True)
+            Portion(
+                batch,
+                self._states(chunk, batch),
+                self._trend_of(chunk),
+                self._names_of(chunk),
+                keep_since_ms=forgotten.keep_since_ms,
+            )
+            for chunk, (batch, _), forgotten in zip(chunks, read, forgets, strict=True)
         ]
         loaded_s = time.thread_time()
-        spent = self._recommender.process(portions, every_event=self._every_event)
+        features = None if self._features is None else self._features.reader
+        spent = self._recommender.process(portions, every_event=self._every_event, features=features)
         processed_s = time.thread_time()
 
-        for chunk, portion in zip(chunks, portions, strict=True):
+        for chunk, portion, forgotten in zip(chunks, portions, forgets, strict=True):
+            self._forgetter.end(chunk, portion, forgotten, self._watermark_of(chunk).time_ms)
             for key, state in portion.states.items():
                 chunk.put(key, encode_state(state))
             for key, value in portion.trend.drain():
                 chunk.put(key, value)
+            for key, value in portion.names.drain():
+                chunk.put(key, value)
+            for key, value in self._learnt_of(chunk).drain():
+                chunk.put(key, value)
         stored_s = time.thread_time()
         for chunk, portion, (_, events) in zip(chunks, portions, read, strict=True):
             self._send_lists(chunk, portion.lists, events)
+            if self._features is not None:
+                self._features.send(chunk, portion)
         sent_s = time.thread_time()
 
         self._count(chunks, portions)
@@ -119,32 +168,58 @@ class InterestAgent:
 
     # ------------------------------------------------------------------ in
 
-    def _read(self, chunk: Chunk, partitions: int) -> tuple[list[tuple[bytes, Interaction]], dict[int, Event]]:
+    def _read(
+        self, chunk: Chunk, partitions: int, forgotten: Forgotten
+    ) -> tuple[list[tuple[bytes, Interaction]], dict[int, Event]]:
         """The usable events of the chunk, and each by its offset."""
         batch: list[tuple[bytes, Interaction]] = []
         events: dict[int, Event] = {}
         misplaced = 0
         number = chunk.partition.number
+        watermark, learnt = self._watermark_of(chunk), self._learnt_of(chunk)
         for record in chunk.records:
             key = record.key()
             try:
-                event = self._decode(record.value(), key, headers_of(record), now_ms=self._received_ms(record))
+                received_ms = self._received_ms(record)
+                headers = headers_of(record)
+                event = self._decode(record.value(), key, headers, now_ms=received_ms)
+                at_ms = self._clock.time_ms(event, first_record_ms(headers, received_ms) if headers else received_ms)
                 user = event.key
                 if user != key:
                     self._stray(chunk, record, event)
                     continue
+                sent_key, sent = user, event
+                if self._pseudonyms is not None:
+                    event = self._pseudonyms.applied(sent)
+                    user = event.key
             except EventError as error:
                 send_dead_letter(chunk, self._topics.dead_letters, record, error, "decode")
                 self._metrics.dead_letters.labels("decode", error.reason).inc()
                 self._metrics.events.labels("unknown", "dead_letter").inc()
                 continue
-            if partition_of(user, partitions) != number:
-                misplaced += 1
+            # Before anything else: the watermark must be the same in a replay, which knows of later erasures.
+            late_by_ms = watermark.late_by_ms(at_ms, self._grace_ms)
             offset = record.offset() or 0
+            if (offset < forgotten.reach or headers) and forgotten.covers(user, offset, headers):
+                self._metrics.events.labels(event.event_type, "erased").inc()
+                continue
+            if event.event_type == USER_ERASED:
+                for name in [user] if self._pseudonyms is None else self._pseudonyms.keys_of(sent):
+                    forgotten.erase(name, offset, received_ms)
+                self._metrics.events.labels(event.event_type, "applied").inc()
+                continue
+            if late_by_ms and not self._takes_late(chunk, record, event, late_by_ms, watermark):
+                continue
+            if partition_of(sent_key, partitions) != number:
+                misplaced += 1
             events[offset] = event
-            batch.append((user, self._interaction(event, offset)))
+            forgotten.applied(user, watermark.time_ms)
+            batch.append((user, self._interaction(event, at_ms, offset, learnt)))
         if misplaced:
             self._warn_misplaced(misplaced, number)
+        for key, value in watermark.drain():
+            chunk.put(key, value)
+        self._clock.count(self._metrics)
         return batch, events
 
     def _received_ms(self, record: Message) -> int:
@@ -162,43 +237,136 @@ class InterestAgent:
             raise EventError(
                 "mismatched_key", "the record's key is not its user_id (or anonymous_id): set it so in the producer"
             )
-        chunk.send(self._topics.rekey, record.value(), record.key(), headers=headers_of(record) or None)
+        headers = with_first_sent(headers_of(record), self._received_ms(record))
+        chunk.send(self._topics.rekey, record.value(), record.key(), headers=headers)
         self._metrics.events.labels(event.event_type, "rekeyed").inc()
 
-    def _interaction(self, event: Event, offset: int) -> Interaction:
+    def _takes_late(self, chunk: Chunk, record: Message, event: Event, late_by_ms: int, watermark: Watermark) -> bool:
+        """Whether a late event is applied all the same; it is sent to the late topic if not."""
+        if self._admits_late:
+            self._metrics.late_events.labels("admitted").inc()
+            return True
+        send_late(
+            chunk,
+            self._topics.late,
+            record,
+            late_by_ms=late_by_ms,
+            watermark_ms=watermark.time_ms,
+            grace_ms=self._grace_ms,
+            windows=self._windows,
+        )
+        self._metrics.late_events.labels("late_topic").inc()
+        self._metrics.events.labels(event.event_type, "late").inc()
+        self._warn_late(chunk.partition.number)
+        return False
+
+    def _interaction(self, event: Event, at_ms: int, offset: int, learnt: LearntItems) -> Interaction:
+        """What state and model see of `event`; `at_ms`: when it happened, by the log's clock."""
         code = TYPE_CODES[event.event_type]
-        weight = self._weights[code]
-        categories = self._categories
+        value, dwell_ms, session = event.value, event.dwell_ms, event.session_id
         if event.items:
             lines = event.lines()
             keys = tuple([key_of(line.item_id) for line in lines])
-            names = tuple([line.category or categories.get(key, "") for line, key in zip(lines, keys, strict=True)])
-            quantity = lines[0].quantity if len(lines) == 1 else None
+            named = zip(lines, keys, strict=True)
+            names = tuple([self._category(line.category, key, offset, learnt) for line, key in named])
+            # Of several items neither is told of one: the value is that of all together.
+            quantity, value = (lines[0].quantity, value) if len(lines) == 1 else (None, None)
         elif event.item_id:  # nearly all events: no line is made for the one item
             key = key_of(event.item_id)
-            keys, names = (key,), (event.category or categories.get(key, ""),)
+            keys, names = (key,), (self._category(event.category, key, offset, learnt),)
             quantity = event.quantity
         else:
             keys, names, quantity = (), (), None
-        if quantity is not None:
-            weight *= min(quantity, _MAX_QUANTITY)
-        # After decoding, occurred_at is a number of ms.
-        return Interaction(event_key(event.event_id), code, event.occurred_at, keys, names, weight, offset)  # type: ignore[arg-type]
+        weight = weigh(code, quantity, value, dwell_ms, self._weights)
+        return Interaction(
+            event_key(event.event_id),
+            code if weight >= 0.0 else kind_of(code, weight),
+            at_ms,
+            keys,
+            names,
+            weight,
+            offset,
+            # Of the time as it was sent, a number of ms after decoding: one sent again says the same.
+            payload_key(code, event.occurred_at, keys, quantity, event.value, dwell_ms),  # type: ignore[arg-type]
+            session_key(session) if session else 0,
+            key_of(event.domain) if event.domain else 0,
+        )
+
+    def _category(self, named: str | None, key: int, offset: int, learnt: LearntItems) -> str:
+        """Of an item: what the event says, the catalogue, the model, or earlier events; '' when none of them knows."""
+        if not named:
+            return self._catalog.category(key) or self._categories.get(key) or learnt.category(key)
+        if not self._categories.get(key) and not self._catalog.category(key):
+            learnt.learn(offset, key, named)
+        return named
 
     def _states(self, chunk: Chunk, batch: list[tuple[bytes, Interaction]]) -> dict[bytes, InterestState]:
         """The states of the batch's known users; the recommender adds new ones."""
         users = list({user for user, _ in batch})
-        return {
-            user: decode_state(value)
-            for user, value in zip(users, chunk.get_many(users), strict=True)
-            if value is not None
-        }
+        values = chunk.get_many(users)
+        try:
+            return {user: decode_state(value) for user, value in zip(users, values, strict=True) if value is not None}
+        except StateCorruptError:
+            states = {user: self._mended(chunk, user, value) for user, value in zip(users, values, strict=True)}
+            return {user: state for user, state in states.items() if state is not None}
+
+    def _mended(self, chunk: Chunk, user: bytes, value: bytes | None) -> InterestState | None:
+        """A state, made anew from the log where its bytes cannot be read.
+
+        Raises:
+            StateCorruptError: they cannot, and there is no history to go by.
+        """
+        if value is None:
+            return None
+        try:
+            return decode_state(value)
+        except StateCorruptError as error:
+            at = chunk.partition
+            if self._history is None:
+                raise StateCorruptError(
+                    f"user {user_hash(user)} (hash) on partition {at.number} of {at.changelog}: {error} Or set "
+                    "worker.corrupt_state = rebuild: this user's state is then made anew from the log."
+                ) from error
+            metrics = Metrics(CollectorRegistry())  # thrown away: these events were counted when they came
+            reader = InterestAgent(
+                self._settings, self._recommender, metrics, self._now_ms, self._erasures, catalog=self._catalog
+            )
+            state = rebuilt(
+                chunk,
+                user,
+                self._history,
+                lambda part, forgotten: reader._read(part, self._partitions, forgotten)[0],
+                Forgetter(self._settings, metrics, self._now_ms, self._erasures),
+                self._recommender,
+            )
+            self._metrics.rebuilt.inc()
+            return state
 
     def _trend_of(self, chunk: Chunk) -> Trend:
         trend = chunk.memo.get("trend")
         if trend is None:
             trend = chunk.memo["trend"] = Trend.load(chunk.get, *self._trend)
         return trend
+
+    def _names_of(self, chunk: Chunk) -> Names:
+        names = chunk.memo.get("names")
+        if names is None:
+            names = chunk.memo["names"] = Names.load(chunk.get)
+        return names
+
+    def _learnt_of(self, chunk: Chunk) -> LearntItems:
+        learnt: LearntItems | None = chunk.memo.get("learnt")
+        if learnt is None:
+            store = chunk.partition.store  # and not the chunk, whose records would stay in memory
+            learnt = LearntItems(self._settings.catalog.learnt_items, lambda key: store.get_many([key])[0])
+            chunk.memo["learnt"] = learnt
+        return learnt
+
+    def _watermark_of(self, chunk: Chunk) -> Watermark:
+        watermark = chunk.memo.get("watermark")
+        if watermark is None:
+            watermark = chunk.memo["watermark"] = Watermark.load(chunk.get)
+        return watermark
 
     # ------------------------------------------------------------------ out
 
@@ -214,6 +382,8 @@ class InterestAgent:
                 Recommendation(
                     recommendation_id=recommendation_id(made.user, number, made.offset),
                     user_id=events[made.offset].subject,
+                    tenant=events[made.offset].tenant or "",
+                    domain=(events[made.offset].domain or "") if self._limits_domains else "",
                     generated_at=generated_at,
                     trigger_event_id=events[made.offset].event_id,
                     events_applied=made.events_applied,
@@ -249,6 +419,20 @@ class InterestAgent:
         for chunk, portion in zip(chunks, portions, strict=True):
             if portion.lists:
                 metrics.delay.observe(max(now_ms - self._received_ms(chunk.records[0]), 0) / 1000.0)
+
+    def _warn_late(self, number: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._warned_late_s > _WARN_EVERY_S:
+            self._warned_late_s = now_s
+            logger.warning(
+                "Events on partition %d of %s are more than events.grace_s (%d s) behind the newest there: they go to "
+                "%s and change no state (driftline tail late). A log that is not in order of time, such as one sorted "
+                "by user, wants events.late_policy=admit.",
+                number,
+                self._topics.events,
+                self._grace_ms // 1000,
+                self._topics.late,
+            )
 
     def _warn_misplaced(self, count: int, number: int) -> None:
         self._metrics.misplaced.inc(count)

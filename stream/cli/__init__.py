@@ -23,6 +23,7 @@ from stream.cli.common import (
     DataDir,
     Form,
     Group,
+    ProfileName,
     Quiet,
     Servers,
     Verbose,
@@ -31,7 +32,10 @@ from stream.cli.common import (
 )
 
 # In the order that help lists them.
-MODULES = ("demo", "worker", "produce", "tail", "get", "train", "audit", "topics", "broker", "config", "doctor")
+MODULES = (
+    *("demo", "worker", "produce", "tail", "get", "erase", "state"),
+    *("train", "audit", "topics", "broker", "config", "doctor"),
+)
 
 REFUSED = 2
 FAILED = 1
@@ -49,6 +53,7 @@ def _show_version(wanted: bool) -> None:
 def _root(
     ctx: typer.Context,
     config: Config = None,
+    profile: ProfileName = None,
     bootstrap_servers: Servers = None,
     group: Group = None,
     data_dir: DataDir = None,
@@ -67,6 +72,7 @@ def _root(
     """
     ctx.obj = {
         "config": config,
+        "profile": profile,
         "bootstrap_servers": bootstrap_servers,
         "group": group,
         "data_dir": data_dir,

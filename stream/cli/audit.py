@@ -16,6 +16,10 @@ _ROWS = {
     "users": "users with events",
     "duplicates": "events sent twice by their producer",
     "rekeyed": "events under a wrong key, sent on",
+    "late": "events that came too late: on the late topic, in no state",
+    "erasures": "erasures asked for",
+    "erased": "events from before an erasure that came after it",
+    "expired_users": "users idle for long, without a list",
     "lists": "lists that a reader of committed data sees",
     "lost_events": "events that no state holds",
     "doubled_events": "events counted twice",
@@ -25,8 +29,10 @@ _ROWS = {
     "wrong_lists": "lists that do not hold exactly the events up to their own",
     "misplaced_lists": "lists on another partition than their event",
     "extra_users": "users with a list and no event",
+    "unerased_users": "users erased who still have a list",
     "unlettered": "unusable records without a dead letter",
     "doubled_letters": "unusable records with more than one",
+    "wrongly_late": "records of the late topic that were not late, or are on it twice",
 }
 
 

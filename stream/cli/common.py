@@ -14,7 +14,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,8 @@ from rich.text import Text
 from typer.models import OptionInfo
 
 from stream.errors import RefusedError
-from stream.settings import LIBRDKAFKA_LOG, Settings, load_settings
+from stream.profiles import PROFILES
+from stream.settings import LIBRDKAFKA_LOG, Settings, load_settings_told
 
 
 class Output(StrEnum):
@@ -54,6 +55,9 @@ Config = Annotated[
     Path | None,
     typer.Option("-c", "--config", metavar="FILE", help="Settings file (TOML); deploy/config.toml has them all."),
 ]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help=f"Settings for one use: {', '.join(PROFILES)}.")
+]
 Servers = Annotated[
     str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka's address, or several by comma.")
 ]
@@ -71,6 +75,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but resu
 
 COMMON: dict[str, Any] = {
     "config": (Config, None),
+    "profile": (ProfileName, None),
     "bootstrap_servers": (Servers, None),
     "group": (Group, None),
     "data_dir": (DataDir, None),
@@ -88,6 +93,8 @@ class Run:
     settings: Settings
     output: Output
     verbosity: int
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting comes from that is not by default: see `load_settings_told`."""
 
     def say(self, text: str) -> None:
         """A line on stderr for whoever watches; not with -q."""
@@ -187,14 +194,15 @@ def start(common: Mapping[str, Any], overrides: Mapping[str, Any]) -> Run:
     verbosity = -1 if common["quiet"] else common["verbose"]
     set_up_logging(verbosity)
     flags = {
+        "profile": common["profile"],
         "kafka.bootstrap_servers": common["bootstrap_servers"],
         "worker.group": common["group"],
         "worker.data_dir": common["data_dir"],
         **overrides,
     }
     given = {name: value for name, value in flags.items() if value is not None}  # a flag wins over --set
-    settings = load_settings(common["config"], {**_assigned(common["assignments"]), **given})
-    return Run(settings, common["output"] or Output.table, verbosity)
+    settings, sources = load_settings_told(common["config"], {**_assigned(common["assignments"]), **given})
+    return Run(settings, common["output"] or Output.table, verbosity, sources)
 
 
 def _assigned(assignments: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
-"""`driftline produce`: events from a file."""
+"""`driftline produce`: events or items from a file."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,9 @@ import typer
 
 from stream.cli.common import Run, app, command
 from stream.errors import RefusedError
-from stream.produce import BadRow, EventFile, Reading, produce_file
+from stream.produce import BadRow, EventFile, Reading, produce_file, produce_items
+from stream.pseudonym import KEY_VARIABLE, Pseudonyms
+from stream.settings import Settings
 
 # A file that is wrong throughout need not say so a million times.
 _BAD_ROWS_TOLD = 20
@@ -22,7 +25,10 @@ def produce(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help=".jsonl, .csv or .parquet, also .gz; - for JSON lines on stdin.")
     ],
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second at most.")] = None,
+    items: Annotated[
+        bool, typer.Option("--items", help="FILE holds items of the catalogue: they go to the items topic.")
+    ] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Records a second at most.")] = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="End after so many rows.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="End with 0 even if rows were left out.")] = False,
     columns: Annotated[
@@ -32,13 +38,28 @@ def produce(
     event_type: Annotated[
         str | None, typer.Option(help="For tables without that column: the type of every event, as purchase.")
     ] = None,
+    pseudonyms: Annotated[
+        bool,
+        typer.Option(
+            "--pseudonyms",
+            help="Keyed hashes in place of the users' ids; the key is in DRIFTLINE_PSEUDONYM_KEY. "
+            "Always, where events.pseudonyms is producer.",
+        ),
+    ] = False,
 ) -> None:
-    """Send the events of a file to the events topic, keyed by user.
+    """Send the events of a file to the events topic, keyed by user, or with --items items to the items topic.
 
     Columns of a table are fields of an event: event_type, occurred_at, user_id, item_id and so on; a row without
     event_id gets FILE:ROW. A row that is no event is said, left out and counted; the command then ends with 1.
+
+    With --items the fields are item_id, name, category (a path may be written A > B > C), brand, price, currency, text,
+    available, expires_at, properties; other columns are left out. A row replaces all that was known of its item; one
+    whose column "deleted" is true takes the item out.
     """
-    source = EventFile(file, Reading(_columns(columns or ()), event_type))
+    if items and (event_type or pseudonyms):
+        raise RefusedError("--event-type and --pseudonyms are for events: leave them out, or --items.")
+    source = EventFile(file, Reading(_columns(columns or ()), event_type, of_items=items))
+    topic = run.settings.topics.items if items else run.settings.topics.events
     bad = 0
 
     def on_bad(row: BadRow) -> None:
@@ -51,15 +72,35 @@ def produce(
 
     with ExitStack() as shown:
         on_sent = _progress(shown, source) if sys.stderr.isatty() and run.verbosity >= 0 else lambda _: None
-        result = produce_file(run.settings, source, rate_per_s=rate, limit=limit, on_bad=on_bad, on_sent=on_sent)
+        if items:
+            result = produce_items(run.settings, source, rate_per_s=rate, limit=limit, on_bad=on_bad, on_sent=on_sent)
+        else:
+            result = produce_file(
+                run.settings,
+                source,
+                rate_per_s=rate,
+                limit=limit,
+                pseudonyms=_pseudonyms(run.settings, pseudonyms),
+                on_bad=on_bad,
+                on_sent=on_sent,
+            )
     per_s = result.sent / result.seconds if result.seconds else 0.0
     left_out = f", {result.bad} rows left out" if result.bad else ""
-    run.say(
-        f"{result.sent} events sent to {run.settings.topics.events} in {result.seconds:.1f} s "
-        f"({per_s:.0f} a second){left_out}."
-    )
+    run.say(f"{result.sent} {source.what} sent to {topic} in {result.seconds:.1f} s ({per_s:.0f} a second){left_out}.")
     if result.bad and not skip_bad:
         raise typer.Exit(1)
+
+
+def _pseudonyms(settings: Settings, asked: bool) -> Pseudonyms | None:
+    """By the flag or by the settings. Raises SettingsError without a key."""
+    if asked and settings.events.pseudonyms == "worker":
+        raise RefusedError(
+            "--pseudonyms, and events.pseudonyms = worker: the worker would hash the hashes, and nobody could be "
+            "looked up. Set events.pseudonyms to producer."
+        )
+    if not asked and settings.events.pseudonyms != "producer":
+        return None
+    return Pseudonyms(os.environ.get(KEY_VARIABLE, ""))
 
 
 def _progress(shown: ExitStack, source: EventFile) -> Callable[[int], None]:
@@ -70,7 +111,7 @@ def _progress(shown: ExitStack, source: EventFile) -> Callable[[int], None]:
         Progress(
             TextColumn(source.name),
             BarColumn(),
-            TextColumn("{task.fields[sent]} events"),
+            TextColumn("{task.fields[sent]} " + source.what),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,

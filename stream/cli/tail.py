@@ -12,6 +12,7 @@ from confluent_kafka import Message
 
 from stream.cli.common import Output, Run, app, command, printable
 from stream.cli.reading import Start, read
+from stream.settings import Settings
 
 
 class Topic(StrEnum):
@@ -34,6 +35,10 @@ def tail(
         bool, typer.Option("--follow/--no-follow", help="Wait for new records, or end at what is there.")
     ] = True,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="End after so many records.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USER", help="Only records of this user_id (or anonymous_id).")
+    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose user, where several share the topics.")] = "",
 ) -> None:
     """Show lists, events, late events or dead letters, as committed; until Ctrl-C, unless told otherwise.
 
@@ -41,15 +46,26 @@ def tail(
     """
     topics = run.settings.topics
     name = topics.dead_letters if topic is Topic.dlq else topics.names()[topic.value]
+    keys = None if user is None else _keys(run.settings, topic, user, tenant)
     shown = 0
     try:
         for message in read(run.settings, name, Start.parse(start, int(time.time() * 1000)), follow=follow):
+            if keys is not None and message.key() not in keys:
+                continue
             _print(message, topic, run.output)
             shown += 1
             if shown == limit:
                 break
     except KeyboardInterrupt:
         run.say("")
+
+
+def _keys(settings: Settings, topic: Topic, user: str, tenant: str) -> set[bytes]:
+    """The keys that records of a user have on a topic; several where pseudonyms have an old key too."""
+    from stream.pseudonym import names_of
+
+    names = names_of(settings, user, tenant)
+    return {name.list_key if topic is Topic.recommendations else name.event_key for name in names}
 
 
 def _print(message: Message, topic: Topic, output: Output) -> None:

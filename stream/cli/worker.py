@@ -22,4 +22,6 @@ def worker(run: Run) -> None:
     from stream.app import run_worker  # late: faust and torch take seconds to import
 
     levels = {-1: logging.WARNING, 0: logging.INFO, 1: logging.INFO}
-    run_worker(run.settings, log_level=levels.get(run.verbosity, logging.DEBUG))
+    level = levels.get(run.verbosity, logging.DEBUG)
+    logging.getLogger().setLevel(level)  # what comes before Faust's own log: the catalogue is read
+    run_worker(run.settings, log_level=level)

@@ -145,6 +145,7 @@ FIELD_ALIASES: dict[str, tuple[str, ...]] = {
     "experiment": ("experiment",),
     "sent_at": ("sent_at", "sentAt", "dvce_sent_tstamp"),
     "tenant": ("tenant",),
+    "domain": ("domain",),
     "properties": ("properties",),
 }
 
@@ -158,11 +159,16 @@ ITEM_ALIASES: dict[str, tuple[str, ...]] = {
 }
 
 # Fields whose JSON integers are taken as text, and those whose decimal text is taken as a number.
-_TEXT_FIELDS = frozenset({"event_id", "user_id", "anonymous_id", "item_id", "session_id", "recommendation_id"})
+_TEXT_FIELDS = frozenset(
+    {"event_id", "user_id", "anonymous_id", "item_id", "session_id", "recommendation_id", "tenant", "domain"}
+)
 _NUMBER_FIELDS = frozenset({"quantity", "price", "value", "position", "dwell_ms"})
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
 
-_OWN_TYPES = frozenset(EVENT_TYPES)
+#: Event type that asks to forget its user. It says nothing of an item, so it has no weight and no code in states.
+USER_ERASED = "user_erased"
+
+_OWN_TYPES = frozenset((*EVENT_TYPES, USER_ERASED))
 # Longer than any name in use; what is cached must be bounded, for names come from outside.
 _MAX_TYPE_CHARS = 200
 _SEPARATORS = re.compile(r"[\s_-]+")

@@ -3,6 +3,7 @@ put aside.
 """
 
 import traceback
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, TypeVar
 
@@ -24,6 +25,12 @@ ERROR_OFFSET = "__streams.errors.offset"
 ERROR_STAGE = "driftline.errors.stage"
 ERROR_REASON = "driftline.errors.reason"
 
+#: On an event that was sent on under its own key: when it was first sent, ms since 1970.
+FIRST_SENT = "driftline.first_sent_ms"
+#: On a tombstone of the recommendations topic: why there is no list any more, and the offset of the event after which.
+REMOVED_BECAUSE = "driftline.removed.because"
+REMOVED_AT = "driftline.removed.offset"
+
 ERROR_HEADERS: tuple[str, ...] = (
     ERROR_EXCEPTION,
     ERROR_MESSAGE,
@@ -33,6 +40,28 @@ ERROR_HEADERS: tuple[str, ...] = (
     ERROR_OFFSET,
     ERROR_STAGE,
     ERROR_REASON,
+)
+# On the late topic, besides the above: when the event happened, and what it was held against.
+LATE_BY_MS = "driftline.late.late_by_ms"
+"""How far the event is behind the watermark."""
+LATE_EVENT_MS = "driftline.late.event_time_ms"
+"""The event's time, after correction of its sender's clock; ms since 1970."""
+LATE_WATERMARK_MS = "driftline.late.watermark_ms"
+"""The newest event time of the partition before this event; ms since 1970."""
+LATE_GRACE_MS = "driftline.late.grace_ms"
+"""The grace period that it missed."""
+LATE_MISSED = "driftline.late.missed_windows"
+"""Names of the windows that no longer reach back to it, separated by commas."""
+LATE_COVERED = "driftline.late.covering_windows"
+"""Names of those that still would, had it been let in (events.late_policy)."""
+
+LATE_HEADERS: tuple[str, ...] = (
+    LATE_BY_MS,
+    LATE_EVENT_MS,
+    LATE_WATERMARK_MS,
+    LATE_GRACE_MS,
+    LATE_MISSED,
+    LATE_COVERED,
 )
 #: Reason of an error that is no EventError.
 UNEXPECTED = "unexpected"
@@ -61,7 +90,7 @@ class ModelPointer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ErasureConfirmed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What is known of a user was erased. Key: `user_hash`."""
+    """What was known of a user from one partition of the events topic was erased. Key: `key`."""
 
     user_hash: Annotated[
         str, Meta(pattern="^[0-9a-f]{32}$", description="Hash of the user's key: whose erasure, not who.")
@@ -74,6 +103,19 @@ class ErasureConfirmed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         ),
     ]
     source: Annotated[Source, Meta(description="The record that asked for it.")]
+    requested_at: Annotated[
+        str,
+        Meta(
+            description="Timestamp of that record: ISO-8601, UTC, milliseconds. Events that were sent before it under "
+            "another key, and come later under the user's own, are erased too.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+
+    @property
+    def key(self) -> bytes:
+        """The record's key: a user whose producers used two partitioners has two states, and two confirmations."""
+        return f"{self.user_hash}/{self.source.partition}".encode()
 
 
 def user_hash(key: bytes) -> str:
@@ -82,6 +124,24 @@ def user_hash(key: bytes) -> str:
     Who knows the user can look the confirmation up; the confirmation does not tell the user.
     """
     return blake2b(key, digest_size=16).hexdigest()
+
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def first_sent_ms(headers: Headers) -> int | None:
+    """When an event was first sent, ms since 1970, if it was sent on under another key; None otherwise."""
+    for name, value in headers:
+        if name == FIRST_SENT and value is not None and value.isdigit() and len(value) < 16:
+            return int(value)
+    return None
+
+
+def with_first_sent(headers: Headers, sent_ms: int) -> list[tuple[str, bytes | None]]:
+    """`headers` with the time at which the event was first sent, unless they tell it already."""
+    if first_sent_ms(headers) is not None:
+        return list(headers)
+    return [*headers, (FIRST_SENT, b"%d" % sent_ms)]
 
 
 _Message = TypeVar("_Message")

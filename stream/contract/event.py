@@ -8,18 +8,24 @@ The fields of `Event` hold what the wire holds. Readers use what is derived from
 
 The user of an event is its `user_id`, or its `anonymous_id` when there is no user_id, without any prefix:
 a producer sets the record's key to that text and is done. Anonymous ids must therefore not be equal to
-other users' ids (random ids never are).
+other users' ids (random ids never are). With a `tenant` the key is `state.keys.user_key` of both: users of
+different tenants are apart, whatever their ids.
+
+What tells one event from another is its `event_id`; one without gets `content_id` of it when it is decoded, so that
+the same event sent twice is found in either case.
 """
 
 import re
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from state.keys import SEPARATOR
 from state.weights import EVENT_TYPES
-from stream.contract.aliases import canonical_event_type, to_own_names
+from stream.contract.aliases import USER_ERASED, canonical_event_type, to_own_names
 from stream.contract.cloudevents import Envelope, open_structured, read_headers
 from stream.contract.times import END_MS, FIRST_MS, time_ms
 from stream.errors import EventError
@@ -56,13 +62,19 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     """Something a user did, with the items it was done to."""
 
     event_id: Annotated[
-        Id, Meta(description="Unique id of the event; a second event of the user with the same id is dropped.")
-    ]
+        Id,
+        Meta(
+            description="Unique id of the event; a second event of the user with the same id is dropped. Absent or "
+            "empty: a fingerprint of type, time, items, quantities and session stands for it, and a second event of "
+            "the user with all of these equal is dropped."
+        ),
+    ] = ""
     event_type: Annotated[
         str,
         Meta(
-            description="What happened. Names of GA4, Segment, Snowplow and Google Retail are accepted too.",
-            extra_json_schema={"enum": list(EVENT_TYPES)},
+            description="What happened. Names of GA4, Segment, Snowplow and Google Retail are accepted too. "
+            f"'{USER_ERASED}' asks to forget the user: all that is known from earlier events.",
+            extra_json_schema={"enum": [*EVENT_TYPES, USER_ERASED]},
         ),
     ]
     occurred_at: Annotated[
@@ -96,7 +108,17 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     recommendation_id: Annotated[Id | None, Meta(description="The list that led here, as it names itself.")] = None
     experiment: Annotated[Experiment | None, Meta(description="The experiment the user takes part in.")] = None
     sent_at: Annotated[Time | None, Meta(description="When the producer sent it, as occurred_at.")] = None
-    tenant: Annotated[Id | None, Meta(description="Whose shop, when several share the topics.")] = None
+    tenant: Annotated[
+        Id | None,
+        Meta(
+            description="Whose shop, when several share the topics. Users of different tenants are apart: the key of "
+            "the record is then tenant, U+001F, user."
+        ),
+    ] = None
+    domain: Annotated[
+        Id | None,
+        Meta(description="The part of the offer that the items belong to: books, films. A user's interest spans all."),
+    ] = None
     properties: Annotated[dict[str, Any] | None, Meta(description="Anything else; kept, not interpreted.")] = None
 
     @property
@@ -106,8 +128,10 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
 
     @property
     def key(self) -> bytes:
-        """The key of the event's record and of its user's state and list: `subject` in UTF-8."""
-        return self.subject.encode()
+        """The key of the event's record and of its user's state and list: `state.keys.user_key`."""
+        if self.tenant:
+            return f"{self.tenant}{SEPARATOR}{self.subject}".encode()
+        return (self.user_id or self.anonymous_id or "").encode()
 
     @property
     def occurred_at_ms(self) -> int:
@@ -128,15 +152,19 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
         return ()
 
 
+#: Types that need no item.
+WITHOUT_ITEM = frozenset(("session_start", USER_ERASED))
+
+
 class EventDecoder:
     """Reads events from records, within limits. Without state between events.
 
     max_bytes: largest value of a record, in bytes.
     max_future_ms: how far ahead of now an event may be, in ms: clocks differ, but an event of next year would
-    outweigh all that come before it.
+    outweigh all that come before it. None: any time is taken, for who judges times by more (stream.late).
     """
 
-    def __init__(self, max_bytes: int = 1_000_000, max_future_ms: int = 300_000) -> None:
+    def __init__(self, max_bytes: int = 1_000_000, max_future_ms: int | None = 300_000) -> None:
         self.max_bytes = max_bytes
         self.max_future_ms = max_future_ms
         self._fast = msgspec.json.Decoder(Event)
@@ -144,14 +172,15 @@ class EventDecoder:
     def decode(
         self, value: bytes | None, key: bytes | None = None, headers: Headers | None = None, *, now_ms: int
     ) -> Event:
-        """The event of one record: event_type is one of EVENT_TYPES, occurred_at is in ms.
+        """The event of one record: event_type is one of EVENT_TYPES or USER_ERASED, occurred_at is in ms, event_id
+        is given or that of the content.
 
         The key is not checked against the user here and never names one: that is for who routes the event.
         Of two members of one name in a JSON object the last counts.
 
         Raises EventError; its message names fields, never their values. Reasons: null_value, too_large,
         not_json, wrong_type, bad_value (a number or length out of bounds), bad_header, bad_cloudevent,
-        missing_event_id, unknown_event_type, bad_time, future_time, no_user, no_item.
+        unknown_event_type, bad_time, future_time, no_user, no_item.
         """
         if value is None:
             raise EventError("null_value", "the record has no value: a tombstone is no event")
@@ -160,9 +189,6 @@ class EventDecoder:
                 "too_large", f"the value has {len(value)} bytes, more than events.max_bytes ({self.max_bytes})"
             )
         event = self._read(value, read_headers(headers) if headers else None)
-        if not event.event_id:
-            raise EventError("missing_event_id", "event_id is missing or empty: give each event a unique id")
-
         event_type = canonical_event_type(event.event_type)
         if event_type is None:
             raise EventError("unknown_event_type", f"event_type is none of {', '.join(EVENT_TYPES)}, nor a known alias")
@@ -171,12 +197,8 @@ class EventDecoder:
         at_ms = event.occurred_at
         if type(at_ms) is not int or not FIRST_MS <= at_ms < END_MS:
             event.occurred_at = at_ms = _time("occurred_at", at_ms)
-        if at_ms > now_ms + self.max_future_ms:
-            raise EventError(
-                "future_time",
-                f"occurred_at is {(at_ms - now_ms) // 1000} s ahead of now, more than "
-                f"events.max_future_s ({self.max_future_ms // 1000}): check the producer's clock",
-            )
+        if self.max_future_ms is not None and at_ms > now_ms + self.max_future_ms:
+            raise future_time(at_ms, now_ms, self.max_future_ms)
         if event.sent_at is not None:
             event.sent_at = _time("sent_at", event.sent_at)
 
@@ -184,16 +206,20 @@ class EventDecoder:
         if not subject:
             hint = " (the record's key is not taken for it)" if key else ""
             raise EventError("no_user", f"neither user_id nor anonymous_id is given{hint}")
-        if subject[0] == "\0":
-            # Keys that start with NUL belong to the state's own records.
-            raise EventError("bad_value", "user_id and anonymous_id must not start with a NUL character")
+        if subject[0] == "\0" or SEPARATOR in subject or (event.tenant and _unusable(event.tenant)):
+            # Keys that start with NUL belong to the state's own records; the separator divides tenant and user.
+            raise EventError(
+                "bad_value", "user_id, anonymous_id and tenant must not start with NUL (U+0000) nor hold U+001F"
+            )
 
         if event.items:
             for line in event.items:
                 if not (line if isinstance(line, str) else line.item_id):
                     raise EventError("no_item", "an item of items has an empty item_id")
-        elif not event.item_id and event_type != "session_start":
+        elif not event.item_id and event_type not in WITHOUT_ITEM:
             raise EventError("no_item", f"neither item_id nor items is given, and {event_type} needs one")
+        if not event.event_id:
+            event.event_id = content_id(event)
         return event
 
     def _read(self, value: bytes, envelope: Envelope | None) -> Event:
@@ -206,8 +232,10 @@ class EventDecoder:
                 return _translate(value, envelope)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise _not_json(error) from None
-            if (event.user_id or event.anonymous_id) and (
-                event.item_id or event.items or event.event_type == "session_start"
+            if (
+                (event.user_id or event.anonymous_id)
+                and (event.item_id or event.items or event.event_type in WITHOUT_ITEM)
+                and (event.event_id or not ((envelope and envelope.attributes) or _ANOTHER_ID(value)))
             ):
                 return event
         return _translate(value, envelope)
@@ -224,6 +252,41 @@ def decode_event(
 ) -> Event:
     """The event of one record, for those who read few; see `EventDecoder.decode`."""
     return EventDecoder(max_bytes, max_future_ms).decode(value, key, headers, now_ms=now_ms)
+
+
+def future_time(at_ms: int, now_ms: int, max_future_ms: int) -> EventError:
+    """The refusal of an event that claims to be of a time too far ahead of `now_ms`."""
+    return EventError(
+        "future_time",
+        f"occurred_at is {(at_ms - now_ms) // 1000} s ahead of now, more than "
+        f"events.max_future_s ({max_future_ms // 1000}): check the producer's clock",
+    )
+
+
+# Where an event without an event_id may still have an id: under an alias, or in a CloudEvent.
+_ANOTHER_ID = re.compile(rb'"(?:eventId|messageId|message_id|specversion)"').search
+
+
+def content_id(event: Event) -> str:
+    """The id of an event that was given none: "content-" and 32 hex digits, equal for equal content.
+
+    The content is what happened, when, to which items, how many, and in which session: what a sender that repeats an
+    event repeats. Not in it is what is added or changed on the way (sent_at, properties, category), or known later
+    (value, dwell_ms). Nor is the user: ids are told apart within a user only, and a hash of a user's id would undo
+    pseudonyms. Two real events of a user that agree in all of it count as one: of the same millisecond, or, where a
+    producer only tells seconds, of the same second.
+
+    BLAKE2b of the parts, each as "<characters>:<text>"; the same for ever, for it stands in states.
+    """
+    parts = [event.event_type, str(event.occurred_at_ms), event.session_id or ""]
+    for line in event.lines():
+        parts += (line.item_id, repr(float(1 if line.quantity is None else line.quantity)))
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    return "content-" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _unusable(tenant: str) -> bool:
+    return tenant[0] == "\0" or SEPARATOR in tenant
 
 
 _encoder = msgspec.json.Encoder()
@@ -253,7 +316,6 @@ def _translate(value: bytes, envelope: Envelope | None) -> Event:
     if attributes:
         _fill_in(own, attributes)
     # Each absent required member has a reason of its own, below or in EventDecoder.decode.
-    own.setdefault("event_id", "")
     own.setdefault("event_type", "")
     if "occurred_at" not in own:
         raise EventError("bad_time", "occurred_at is missing")

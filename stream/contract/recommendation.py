@@ -57,6 +57,8 @@ class Recommendation(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True)
     interests: Annotated[list[Interest], Meta(description="The user's strongest interests, best first.")]
     items: Annotated[list[RankedItem], Meta(description="The items, best first.")]
     experiment: Annotated[Experiment | None, Meta(description="The experiment the user takes part in.")] = None
+    tenant: Annotated[str, Meta(description="Whose user, when several share the topics; absent for none.")] = ""
+    domain: Annotated[str, Meta(description="The domain that the list is limited to; absent for none.")] = ""
 
 
 def recommendation_id(key: bytes, partition: int, offset: int) -> str:

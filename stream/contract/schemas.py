@@ -10,14 +10,15 @@ A schema describes what we write and what we ask of others; the worker also acce
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from stream.contract.control import ERROR_HEADERS, ErasureConfirmed, ModelPointer
-from stream.contract.event import Event
+from stream.contract.control import ERROR_HEADERS, LATE_HEADERS, ErasureConfirmed, ModelPointer
+from stream.contract.event import WITHOUT_ITEM, Event
 from stream.contract.item import Item
 from stream.contract.recommendation import Recommendation
 
@@ -50,7 +51,7 @@ def json_schema(name: str) -> dict[str, Any]:
                 "anyOf": [
                     _given("item_id"),
                     {"required": ["items"], "properties": {"items": {"minItems": 1}}},
-                    {"properties": {"event_type": {"const": "session_start"}}},
+                    {"properties": {"event_type": {"enum": sorted(WITHOUT_ITEM)}}},
                 ]
             },
         ]
@@ -92,8 +93,17 @@ def asyncapi() -> dict[str, Any]:
                 "driftline.items.v1", "item", "The catalogue; no value takes the item out.", compacted=True
             ),
             "models": _channel("driftline.models.v1", "model_pointer", "The active model by name.", compacted=True),
-            "erasures": _channel("driftline.erasures.v1", "erasure_confirmed", "Erasures that were done."),
-            "late": _channel("driftline.events.v1.late", "event", "Events that came too late, unchanged."),
+            "erasures": _channel(
+                "driftline.erasures.v1",
+                "erasure_confirmed",
+                "Erasures that were done; kept, so that no replay brings back what was erased.",
+                compacted=True,
+            ),
+            "late": _channel(
+                "driftline.events.v1.late",
+                "late_event",
+                "Events that came too late: key, value and headers unchanged, how late in added headers.",
+            ),
             "deadLetters": _channel(
                 "driftline.events.v1.dlq",
                 "dead_letter",
@@ -115,15 +125,18 @@ def asyncapi() -> dict[str, Any]:
                 "recommendation": _message("recommendation", "The user, as in the events."),
                 "item": _message("item", "The item_id."),
                 "model_pointer": _message("model_pointer", "Name of the model."),
-                "erasure_confirmed": _message("erasure_confirmed", "The user_hash."),
+                "erasure_confirmed": _message(
+                    "erasure_confirmed", "The user_hash, a slash, and the partition of the events topic."
+                ),
+                "late_event": {
+                    **_message("event", "The user, as in the events."),
+                    "name": "late_event",
+                    "headers": _headers(ERROR_HEADERS + LATE_HEADERS),
+                },
                 "dead_letter": {
                     "name": "dead_letter",
                     "contentType": "application/octet-stream",
-                    "headers": {
-                        "type": "object",
-                        "properties": {name: {"type": "string"} for name in ERROR_HEADERS},
-                        "required": list(ERROR_HEADERS),
-                    },
+                    "headers": _headers(ERROR_HEADERS),
                     "payload": {"description": "The bytes of the record, whatever they are."},
                 },
             }
@@ -139,6 +152,10 @@ def _channel(topic: str, message: str, description: str, *, compacted: bool = Fa
         "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         "bindings": {"kafka": {"topic": topic, "topicConfiguration": {"cleanup.policy": policy}}},
     }
+
+
+def _headers(names: Sequence[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": list(names)}
 
 
 def _operation(action: str, channel: str) -> dict[str, Any]:

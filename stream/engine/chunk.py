@@ -102,6 +102,10 @@ class Chunk:
         """Committed value of `key`, or None."""
         return self.partition.store.get_many([key])[0]
 
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The first `limit` committed keys after `after`, with their values, in key order."""
+        return self.partition.store.scan(after, limit)
+
     def put(self, key: bytes, value: bytes | None) -> None:
         """Set `key` in the local store and the changelog; None removes it (a tombstone)."""
         self.puts.append((key, value))

@@ -22,7 +22,7 @@ from faust.transport import base
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from state.store import RocksStore, Store
+from state.store import RocksStore, Store, remove_abandoned
 from stream.engine.chunk import Chunk, ChunkTopic
 from stream.engine.cycle import Cycle, Partition
 from stream.engine.options import EngineOptions
@@ -130,9 +130,16 @@ class Consumer(base.Consumer):
         data_dir = self.options.data_dir / self.app.conf.id
 
         def open_store(name: str, number: int) -> Store:
-            return RocksStore(data_dir / f"{name}-{number}.db")
+            return RocksStore(data_dir / f"{name}-{number}.db", purge_after_s=self.options.purge_after_s)
 
-        cycle = Cycle(topic, schema.changelog, group, self.transport.bootstrap_servers, self.options, open_store)
+        def tidy(numbers: Iterable[int]) -> None:
+            # Of this topic alone: what other cycles have open is not known here.
+            mine = {f"{topic}-{number}.db" for number in numbers}
+            others = {path.name for path in data_dir.glob("*.db") if path.name.rpartition("-")[0] != topic}
+            for path in remove_abandoned(data_dir, mine | others):
+                logger.info("removed the local store %s: another worker has had its partition for a day", path.name)
+
+        cycle = Cycle(topic, schema.changelog, group, self.transport.bootstrap_servers, self.options, open_store, tidy)
         thread = _Thread(f"driftline-{topic}")
         await thread.call(cycle.open)
         self.cycles[topic], self._threads[topic] = cycle, thread

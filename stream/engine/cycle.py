@@ -22,7 +22,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,8 @@ _BUSY_RECORDS = 256
 # How long one call may be retried: twice the time after which the broker aborts a transaction by itself.
 _RETRY_S = 60.0
 _RETRY_PAUSE_S = 0.05
+# The first time so long after the start, when the partitions that come back have come back.
+_TIDY_EVERY_S = 3_600.0
 # An abort is normal at a rebalance. So many in a row without one commit between them are no rebalance.
 _MAX_ABORTS_IN_A_ROW = 20
 
@@ -95,13 +97,17 @@ class Cycle:
         bootstrap_servers: str,
         options: EngineOptions,
         open_store: Callable[[str, int], Store],
+        tidy: Callable[[Iterable[int]], None] = lambda _: None,
     ) -> None:
+        """`tidy`: removes what is left of partitions that are not among the given ones; called now and then."""
         self.topic = topic
         self.changelog = changelog
         self.group = group
         self._options = options
         self._client = options.client(bootstrap_servers, **{"client.id": f"{group}-{os.getpid()}"})
         self._open_store = open_store
+        self._tidy = tidy
+        self._tidy_at_s = time.monotonic() + _TIDY_EVERY_S
         self._consumer: Consumer | None = None
         self._producers: list[Producer] = []
         self._turn = 0
@@ -261,6 +267,9 @@ class Cycle:
         """
         options = self._options
         self.alive_s = time.monotonic()
+        if self.alive_s > self._tidy_at_s:
+            self._tidy_at_s = self.alive_s + _TIDY_EVERY_S
+            self._tidy(self.assignment)
         with self._spending("consume"):
             # consume(n, t) would wait out t: take the first record when it comes, then what is there.
             messages = self._rd.consume(1, options.idle_poll_ms / 1000.0)

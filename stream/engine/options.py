@@ -32,6 +32,8 @@ class EngineOptions:
     """How long one fetch waits for a first record; rebalances are served at least this often."""
     transaction_timeout_ms: int = 10_000
     """The broker aborts a dead worker's transaction after this time; its partitions are unreadable until then."""
+    purge_after_s: float = 3600.0
+    """So long after a key was deleted its old value leaves the local store's files; see state.store.RocksStore."""
     transactional: bool = True
     """False only on the embedded broker, whose transactions isolate nothing: there each commit is a flush and
     an offset commit."""

@@ -11,6 +11,7 @@
 | quix | the same job, log and partitions on Quix Streams (pip install 'driftline[bench]') |
 | recovery | an empty disk filled from a changelog |
 | recommender | state, model and ranking alone, without Kafka |
+| state | a user's state alone, and in stores of 10,000 to 1,000,000 users |
 
 Figures are CPU time of the worker's process, all its threads: they say what an event costs on any number of cores and
 suffer less than wall-clock times from whatever else runs here. The load average is in the result.
@@ -37,13 +38,13 @@ import torch
 from model.artifact import Artifact, save_artifact
 from stream.brokers import Broker, GivenBroker, find_broker
 from stream.brokers.local import kafka_folder
-from tests.bench import cpu, latency, recovery
+from tests.bench import bench_state, cpu, latency, recovery
 from tests.bench.cpu import AGENT_PARTS, ENGINE_PARTS, CpuFigures
 from tests.bench.job import job_log
 from tests.bench.place import ROOT, Place, module, said, until, worker
 from tests.bench.shop import known_states, send_all, shop_log, shop_model
 
-PARTS = ("full", "latency", "new_users", "without_model", "quix", "recovery", "recommender")
+PARTS = ("full", "latency", "new_users", "without_model", "quix", "recovery", "recommender", "state")
 RESULT = ROOT / "build" / "bench.json"
 
 
@@ -62,6 +63,7 @@ class Sizes:
     recovery_states: int = 200_000
     recovery_repeats: int = 3
     recommender_users: int = 20_000
+    store_users: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
 
 QUICK = Sizes(
@@ -74,6 +76,7 @@ QUICK = Sizes(
     recovery_states=40_000,
     recovery_repeats=2,
     recommender_users=5_000,
+    store_users=(5_000, 20_000),
 )
 
 
@@ -136,6 +139,10 @@ def _run(place: Place, sizes: Sizes, wanted: list[str], result: dict[str, Any]) 
         result["recovery_cpu_us_per_record"] = figures_of["cpu_us_per_record"]
     if "recommender" in wanted:
         _recommender(place, sizes, result)
+    if "state" in wanted:
+        with said("states of " + ", ".join(f"{users:,}" for users in sizes.store_users) + " users"):
+            result["state"] = bench_state.measure(sizes.store_users, 60_000)
+        result["state_us"], result["flat_ratio"] = result["state"]["state_us"], result["state"]["flat_ratio"]
 
 
 # --- the worker -----------------------------------------------------------------------------------
@@ -288,9 +295,7 @@ def _recommender(place: Place, sizes: Sizes, result: dict[str, Any]) -> None:
     ):
         program.wait(300)
     figures = json.loads(told.read_text())
-    costs = figures["us_per_event"]
     result["recommender"] = figures
-    result["state_us"] = round(costs["state_decode"] + costs["state_apply"] + costs["state_encode"], 2)
 
 
 # --- telling --------------------------------------------------------------------------------------
@@ -346,7 +351,11 @@ def _print(result: dict[str, Any]) -> None:
             f"{figures['mean_value_bytes']} B, {figures['cpu_us_per_record']} CPU us a record"
         )
     if "state_us" in result:
-        print(f"state alone (decode, apply, encode): {result['state_us']} us an event")
+        figures = result["state"]
+        print(f"\na full state alone (decode, apply, encode): {result['state_us']} us; {figures['state_bytes']}")
+        for users, one in figures["stores"].items():
+            print(f"  in a store of {int(users):9,} users: {one['us']:6.2f} us, {one['bytes_on_disk'] / 1e6:8.1f} MB")
+        print(f"  dearest by cheapest: {result['flat_ratio']}")
 
 
 if __name__ == "__main__":

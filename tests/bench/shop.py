@@ -21,7 +21,7 @@ from confluent_kafka import Producer
 from model.artifact import Artifact, untrained_artifact
 from state.codec import encode_state
 from state.interaction import Interaction
-from state.interest import InterestState
+from state.interest import VECTOR_DTYPE, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import DEFAULT_WEIGHTS, TYPE_CODES
@@ -116,7 +116,7 @@ def known_states(artifact: Artifact, users: Iterable[int]) -> Iterator[Record]:
     draw = random.Random(2)
     settings = StateSettings()
     items = artifact.items
-    vectors = np.random.default_rng(2).standard_normal((_DISTINCT_STATES, artifact.state_size)).astype(np.float32)
+    vectors = np.random.default_rng(2).standard_normal((_DISTINCT_STATES, artifact.state_size)).astype(VECTOR_DTYPE)
     encoded: list[bytes] = []
     for vector in vectors:
         state = InterestState()

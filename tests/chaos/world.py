@@ -69,7 +69,10 @@ class World:
             "worker.group": other.name,
             # The log holds strays already under their own key; to send them on again would write to it.
             "events.mismatched_key": "dead_letter",
-            **{f"topics.{r}": f"{other.name}.{r}" for r in ("recommendations", "changelog", "rekey", "dead_letters")},
+            **{
+                f"topics.{role}": f"{other.name}.{role}"
+                for role in ("recommendations", "changelog", "rekey", "late", "dead_letters")
+            },
         }
         other.settings = load_settings(overrides=other.values, environ={})
         create_topics(other.settings)

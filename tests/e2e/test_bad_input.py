@@ -62,6 +62,10 @@ def test_none_stops_the_worker_and_each_is_a_dead_letter(kafka: str, tmp_path: P
     for value, key, headers in BAD.values():
         producer.produce(topics.events, value, key, headers=headers, on_delivery=lambda error, _: refused.append(error))
     producer.produce(topics.events, _event(event_id="stray", user_id="cat"), b"another user's key")
+    for sent_at in (NOW_MS, NOW_MS + 1):  # no id, sent twice: known again by its content
+        producer.produce(topics.events, _event(event_id=None, user_id="dan", sent_at=sent_at), b"dan")
+    # Another tenant's bob, under the key of ours.
+    producer.produce(topics.events, _event(event_id="last", user_id="bob", tenant="acme"), b"bob")
     producer.produce(topics.events, _event(event_id="last", user_id="bob"), b"bob", headers=[("x", b"\xff")])
     assert producer.flush(30) == 0
     assert refused == [None] * len(BAD)
@@ -92,8 +96,14 @@ def test_none_stops_the_worker_and_each_is_a_dead_letter(kafka: str, tmp_path: P
         assert all(headers[name] == content for name, content in own)
         assert f'driftline_dead_letters_total{{reason="{reason}",stage="decode"}} 1.0' in metrics
     # A key of another user: sent on under its own, and counted there. A foreign header harms nobody.
-    assert {key.decode(): made.events_applied for key, made in world.last_lists().items()} == {"bob": 1, "cat": 1}
-    assert 'driftline_events_total{outcome="rekeyed",type="view"} 1.0' in metrics
+    assert {key.decode(): made.events_applied for key, made in world.last_lists().items()} == {
+        "bob": 1,
+        "cat": 1,
+        "dan": 1,
+        "acme\x1fbob": 1,
+    }
+    assert 'driftline_events_total{outcome="rekeyed",type="view"} 2.0' in metrics
+    assert 'driftline_events_total{outcome="duplicate",type="view"} 1.0' in metrics
     report = world.audit()
     assert report.exact, report
     assert sum(report.dead_letters.values()) == len(BAD)

@@ -79,6 +79,15 @@ def test_sizes_are_those_of_the_state() -> None:
     assert artifact.item_matrix.shape == (2, artifact.dim)
 
 
+def test_domains_are_kept_and_may_be_missing(tmp_path: Path) -> None:
+    domains = ["books", "", "films"] * 10
+    save_artifact(tmp_path / "model", replace(tiny(), item_domains=domains))
+    assert load_artifact(tmp_path / "model").item_domains == domains
+    save_artifact(tmp_path / "model", tiny())  # as models of before there were domains
+    assert "domains" not in json.loads((tmp_path / "model" / ITEMS).read_text())
+    assert load_artifact(tmp_path / "model").item_domains == []
+
+
 def test_same_arguments_same_model() -> None:
     one, two, other = (untrained_artifact(ITEM_IDS, seed=seed) for seed in (1, 1, 2))
     assert one.checksum == two.checksum != other.checksum
@@ -258,6 +267,8 @@ def test_a_pickled_network_is_not_loaded(folder: Path) -> None:
         ({"item_bias": np.zeros(30)}, r"float64\[30\], not float32\[30\]"),
         ({"popularity": np.zeros(30, np.float32)}, "is not a distribution"),
         ({"item_ids": ["same"] * 30}, "repeated"),
+        ({"item_domains": ["books"]}, "30 ids, 1 domains"),
+        ({"item_domains": [1] * 30}, "no text"),
         ({"item_names": ["one"]}, "30 ids, 1 names"),
     ],
 )

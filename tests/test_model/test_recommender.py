@@ -12,6 +12,7 @@ from state.codec import decode_state, encode_state
 from state.interaction import Interaction
 from state.interest import InterestState
 from state.keys import key_of
+from state.names import Names
 from state.settings import StateSettings
 from state.trend import Trend
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES
@@ -21,7 +22,7 @@ Log = list[tuple[bytes, Interaction]]
 
 IDS = [f"item-{k}" for k in range(200)]
 CATEGORIES = [f"category {k % 9}" for k in range(200)]
-SETTINGS = StateSettings(recent_items=20, max_counted_items=12, max_categories=5, event_id_ring=8)
+SETTINGS = StateSettings(recent_items=20, max_counted_items=12, event_id_ring=8)
 
 
 def _blend() -> dict[str, np.ndarray]:
@@ -47,9 +48,10 @@ def process(
     trend: Trend,
     *,
     every_event: bool = False,
+    names: Names | None = None,
 ) -> Portion:
     """One portion, processed alone."""
-    portion = Portion(batch, states, trend)
+    portion = Portion(batch, states, trend, names or Names())
     recommender.process([portion], every_event=every_event)
     return portion
 
@@ -108,23 +110,24 @@ def run(
 ) -> tuple[dict[bytes, bytes], dict[bytes, UserList]]:
     """Encoded states and the last list of every user after a log processed in pieces that end at `cuts`.
 
-    `store`: states and trend go through their encoded form between the pieces, as in a worker.
+    `store`: states, trend and names go through their encoded form between the pieces, as in a worker.
     """
     states: dict[bytes, InterestState] = {}
-    trend = recommender.new_trend()
+    trend, names = recommender.new_trend(), Names()
     kept: dict[bytes, bytes] = {}
     trend_store: dict[bytes, bytes] = {}
     last: dict[bytes, UserList] = {}
     for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True):
         if store:
             trend = Trend.load(trend_store.get, trend.half_life_s, trend.refresh_events)
+            names = Names.load(trend_store.get)
             users = {user for user, _ in log[start:end]}
             states = {user: decode_state(kept[user]) for user in users if user in kept}
-        done = process(recommender, log[start:end], states, trend)
+        done = process(recommender, log[start:end], states, trend, names=names)
         for made in done.lists:
             last[made.user] = made
         kept.update((user, encode_state(state)) for user, state in states.items())
-        for key, value in trend.drain():
+        for key, value in [*trend.drain(), *names.drain()]:
             if value is None:
                 del trend_store[key]
             else:
@@ -160,7 +163,8 @@ def test_lists_after_every_event_are_those_of_single_events(recommender: Recomme
     together = process(recommender, log, together_states, recommender.new_trend(), every_event=True)
     states: dict[bytes, InterestState] = {}
     trend = recommender.new_trend()
-    single = [process(recommender, [one], states, trend) for one in log]
+    names = Names()
+    single = [process(recommender, [one], states, trend, names=names) for one in log]
     assert together.lists == [made for done in single for made in done.lists]
     assert together.duplicates == {index for index, done in enumerate(single) if done.duplicates}
     assert together_states == states
@@ -289,3 +293,24 @@ def test_portions_of_several_partitions_give_together_what_they_give_alone(artif
             user: encode_state(state) for user, state in other.states.items()
         }
         assert one.trend.drain() == other.trend.drain()
+
+
+def test_a_state_older_than_its_limit_begins_anew_in_the_middle_of_a_batch(recommender: Recommender) -> None:
+    """As after an erasure between the second event and the third: the rest is as if the first two had never been."""
+    log = [(b"a", interaction) for _, interaction in a_log(6, seed=3)]
+    alone: dict[bytes, InterestState] = {}
+    expected = process(recommender, log[2:], alone, recommender.new_trend()).lists
+    portion = Portion(log, {}, recommender.new_trend(), keep_since_ms=[-1, -1, 2**63 - 1, -1, -1, -1])
+    recommender.process([portion])
+    assert encode_state(portion.states[b"a"]) == encode_state(alone[b"a"])
+    assert [made.events_applied for made in portion.lists] == [made.events_applied for made in expected]
+
+
+def test_lists_of_both_states_are_made_where_every_event_gets_one(recommender: Recommender) -> None:
+    log = [(b"a", interaction) for _, interaction in a_log(5, seed=4)]
+    portion = Portion(log, {}, recommender.new_trend(), keep_since_ms=[-1, -1, 2**63 - 1, -1, -1])
+    recommender.process([portion], every_event=True)
+    assert [made.events_applied for made in portion.lists] == [1, 2, 1, 2, 3]
+    before = Portion(log[:2], {}, recommender.new_trend())
+    recommender.process([before], every_event=True)
+    assert portion.lists[:2] == before.lists

@@ -12,8 +12,9 @@ from state.errors import StateCorruptError
 from state.interaction import Interaction
 from state.interest import VECTOR_DTYPE, InterestState
 from state.settings import StateSettings
+from state.window import interest_key
 
-SETTINGS = StateSettings(recent_items=6, max_counted_items=4, max_categories=3, event_id_ring=3)
+SETTINGS = StateSettings(recent_items=6, max_counted_items=4, event_id_ring=3)
 
 events = st.lists(
     st.builds(
@@ -67,7 +68,7 @@ def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
     state.recent_items()
     state.session_items()
     state.counted_items(SETTINGS)
-    state.category_interest(SETTINGS)
+    SETTINGS.windowing.views([state.windows], state.last_time_ms // 1000)
     assert decode_state(encode_state(state)) is not None
 
 
@@ -86,9 +87,9 @@ def test_another_version_is_refused_by_name() -> None:
         ("session_length", 50),
         ("count_keys", b"12345678"),
         ("count_values", b"1"),
-        ("category_names", b"\nx\n"),
-        ("category_names", b""),
-        ("category_amounts", b"1234"),
+        ("windows", b"\1"),
+        ("windows", bytes(40)),
+        ("windows", b"\1\2" + bytes(22)),
         ("vector", b"123"),
         ("events_applied", -1),
         ("last_time_ms", 2**60),
@@ -106,7 +107,7 @@ GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("state-v*.json"))
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_states_of_every_version_load_for_ever(path: Path) -> None:
-    settings = StateSettings(recent_items=8, max_counted_items=6, max_categories=4, event_id_ring=4)
+    settings = StateSettings(recent_items=8, max_counted_items=6, event_id_ring=4)
     for golden in json.loads(path.read_text()):
         state = decode_state(bytes.fromhex(golden["bytes"]))
         for name in ("events_applied", "last_offset", "last_time_ms", "session_start_ms", "session_length"):
@@ -114,7 +115,10 @@ def test_states_of_every_version_load_for_ever(path: Path) -> None:
         assert [[item.key, item.type] for item in state.recent_items()] == golden["recent"]
         counted = [[item.key, item.count, item.time_s, item.type] for item in state.counted_items(settings)]
         assert counted == golden["counted"]
-        assert [list(pair) for pair in state.category_interest(settings)] == golden["categories"]
+        weights = settings.windowing.view(state.windows, state.last_time_ms // 1000)
+        for name, *expected in golden["interests"]:
+            assert weights.pop(interest_key(name)) == pytest.approx(expected, abs=1 / 16)
+        assert weights == {}
         vector = np.frombuffer(state.vector, VECTOR_DTYPE).astype(np.float64)
         np.testing.assert_allclose(vector, golden["vector"], rtol=1e-3)
         assert state.vector_model == golden["vector_model"]

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.codec import encode_state
+from state.codec import decode_state, encode_state
 from state.interaction import Interaction
-from state.interest import Applied, InterestState, category_name
+from state.interest import Applied, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import EVENT_TYPES, TYPE_CODES
+from state.window import interest_key
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
-SMALL = StateSettings(recent_items=5, max_counted_items=4, max_categories=3, event_id_ring=4, count_half_life_s=86_400)
+SMALL = StateSettings(recent_items=5, max_counted_items=4, event_id_ring=4, count_half_life_s=86_400)
 
 _number = iter(range(1, 10**9))
 
@@ -139,18 +140,16 @@ def test_an_event_that_comes_late_is_worth_its_age_and_never_more() -> None:
 
 
 @given(st.permutations(range(8)))
-def test_counts_and_categories_do_not_depend_on_the_order_of_arrival(order: list[int]) -> None:
+def test_counts_and_windows_do_not_depend_on_the_order_of_arrival(order: list[int]) -> None:
     settings = StateSettings()
     events = [
-        event(f"i{number % 3}", at_ms=START_MS + number * DAY_MS * 9, category=f"c{number % 2}", weight=1.0 + number)
+        event(f"i{number % 3}", at_ms=START_MS + number * 100_000, category=f"c{number % 2}", weight=1.0 + number)
         for number in range(8)
     ]
     straight = apply(InterestState(), *events, s=settings)
     mixed = apply(InterestState(), *(events[number] for number in order), s=settings)
     assert counts(mixed, settings) == pytest.approx(counts(straight, settings), rel=1e-5)
-    assert dict(mixed.category_interest(settings)) == pytest.approx(
-        dict(straight.category_interest(settings)), rel=1e-5
-    )
+    assert interests(mixed, settings) == interests(straight, settings)
 
 
 def test_years_of_silence_neither_overflow_nor_revive() -> None:
@@ -163,7 +162,7 @@ def test_years_of_silence_neither_overflow_nor_revive() -> None:
     found = counts(state)
     assert found[key_of("a")] == 0.0
     assert found[key_of("b")] == pytest.approx(0.5)
-    assert dict(state.category_interest(SMALL)).keys() == {"y"}
+    assert interests(state).keys() == {"y"}
 
 
 def test_an_event_of_weight_zero_is_counted_but_leaves_no_item() -> None:
@@ -171,7 +170,7 @@ def test_an_event_of_weight_zero_is_counted_but_leaves_no_item() -> None:
     assert state.events_applied == 1
     assert state.recent_items() == []
     assert counts(state) == {}
-    assert state.category_interest(SMALL) == []
+    assert interests(state) == {}
 
 
 def test_the_smallest_count_makes_room() -> None:
@@ -194,41 +193,33 @@ def test_the_strongest_event_on_an_item_is_remembered() -> None:
     assert EVENT_TYPES[item.type] == "purchase"
 
 
-# --- categories
+# --- windows
 
 
-def test_categories_are_ordered_by_decayed_interest() -> None:
-    settings = StateSettings(category_half_life_s=86_400)
+def interests(state: InterestState, s: StateSettings = SMALL) -> dict[str, tuple[float, ...]]:
+    """Weights of the interests that the tests name in half hour, day and month, at the newest event."""
+    names = {interest_key(name): name for name in ("x", "y", "c0", "c1", "shoes", "shoes for men")}
+    found = s.windowing.view(state.windows, state.last_time_ms // 1000)
+    return {names[key]: weights for key, weights in found.items()}
+
+
+def test_windows_hold_what_fell_into_them() -> None:
+    """
+    x (3)              y (1)  y (-0.5)
+    |---- 2 days ----->|--5 min-->| now
+    """
     state = apply(
         InterestState(),
-        event("a", category="old", weight=3.0),
-        event("b", category="new", at_ms=START_MS + 2 * DAY_MS),
-        event("c", category="hated", at_ms=START_MS + 2 * DAY_MS, weight=-1.0, type="dislike"),
-        s=settings,
+        event("a", category="x", weight=3.0),
+        event("b", category="y", at_ms=START_MS + 2 * DAY_MS),
+        event("c", category="y", at_ms=START_MS + 2 * DAY_MS + 300_000, weight=-0.5, type="dislike"),
     )
-    assert state.category_interest(settings) == [("new", pytest.approx(1.0)), ("old", pytest.approx(0.75))]
-
-
-def test_the_least_category_makes_room() -> None:
-    state = apply(
-        InterestState(), *(event("i", category=c, weight=w) for c, w in zip("wxyz", (4, 1, 3, 2), strict=True))
-    )
-    assert [name for name, _ in state.category_interest(SMALL)] == ["w", "y", "z"]
+    assert interests(state) == {"x": (0.0, 0.0, 3.0), "y": (0.5, 0.5, 0.5)}
 
 
 def test_a_category_that_is_part_of_another_is_not_taken_for_it() -> None:
     state = apply(InterestState(), event("a", category="shoes for men"), event("b", category="shoes"))
-    assert {name for name, _ in state.category_interest(SMALL)} == {"shoes for men", "shoes"}
-
-
-@pytest.mark.parametrize(
-    ("given_name", "kept"),
-    [("a\nb", "a b"), ("x" * 50, "x" * 40), ("ä" * 30, "ä" * 20), ("a" + "ä" * 30, "a" + "ä" * 19), ("\ud800", "?")],
-)
-def test_a_category_is_kept_cut_and_on_one_line(given_name: str, kept: str) -> None:
-    assert category_name(given_name) == kept
-    state = apply(InterestState(), event("a", category=given_name))
-    assert state.category_interest(SMALL) == [(kept, 1.0)]
+    assert interests(state).keys() == {"shoes for men", "shoes"}
 
 
 # --- sessions
@@ -264,6 +255,24 @@ def test_late_events_end_no_session() -> None:
     assert state.session_start_ms == START_MS
 
 
+def test_sessions_that_the_producer_names_are_cut_by_it() -> None:
+    """A pause within a session does not end it, and another name does without a pause."""
+
+    def at(item: str, minutes: int, session: str) -> Interaction:
+        one = event(item, at_ms=START_MS + minutes * 60_000)
+        one.session = key_of(session) if session else 0
+        return one
+
+    state = apply(InterestState(), at("a", 0, "s1"), at("b", 120, "s1"))
+    assert state.session_items() == [key_of("a"), key_of("b")]
+    apply(state, at("c", 121, "s2"))
+    assert state.session_items() == [key_of("c")]
+    apply(state, at("d", 122, ""))  # from a producer that names none: by the pause
+    assert state.session_items() == [key_of("c"), key_of("d")]
+    apply(state, at("e", 200, ""), at("f", 201, "s2"))
+    assert state.session_items() == [key_of("e"), key_of("f")]
+
+
 def test_only_a_session_start_is_told_as_the_beginning_of_a_session() -> None:
     state = InterestState()
     assert state.advance(event("a"), SMALL) is Applied.APPLIED
@@ -284,20 +293,21 @@ def test_a_state_is_bounded_and_readable_whatever_comes(events: list[Interaction
     assert state.events_applied <= len(events)
     assert len(state.recent_items()) <= SMALL.recent_items
     assert all(math.isfinite(item.count) for item in state.counted_items(SMALL))
-    assert all(math.isfinite(weight) for _, weight in state.category_interest(SMALL))
+    assert decode_state(encode_state(state)) == state
 
 
 def test_a_full_state_stays_within_its_bound() -> None:
     settings = StateSettings()
     draw = random.Random(1)
-    state = InterestState(vector=bytes(1024), vector_model=2**32 - 1)
+    vector = bytes(2 * 256)
+    state = InterestState(vector=vector, vector_model=2**32 - 1)
     for number in range(500):
-        one = event(
-            f"i{draw.random()}", at_ms=START_MS + number * 1000, category=f"{draw.random():.18f}" * 3, offset=2**40
-        )
+        at_ms = START_MS + number * 2 * 3_600_000  # fills the panes of every window
+        one = event(f"i{draw.random()}", at_ms=at_ms, category=f"{draw.random()}", offset=2**40)
+        one.session = 2**62
         state.apply(one, settings)
     size = len(encode_state(state))
-    assert settings.max_state_bytes(1024) - 200 < size <= settings.max_state_bytes(1024)
+    assert settings.max_state_bytes(len(vector)) - 220 < size <= settings.max_state_bytes(len(vector)) <= 2048
 
 
 def test_one_id_with_another_content_is_a_conflict_and_counts_once() -> None:

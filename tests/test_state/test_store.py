@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from state.errors import StoreError
-from state.store import MemoryStore, RocksStore, Store
+from state.store import MemoryStore, RocksStore, Store, remove_abandoned
 
 
 @pytest.fixture(params=["memory", "rocks"])
@@ -47,6 +48,20 @@ def test_no_position_leaves_it_where_it_was(store: Store) -> None:
 def test_items_are_sorted_and_without_the_position(store: Store) -> None:
     store.write([(b"b", b"2"), (b"a", b"1"), (b"\0trend", b"t")], 9)
     assert list(store.items()) == [(b"\0trend", b"t"), (b"a", b"1"), (b"b", b"2")]
+
+
+def test_a_scan_goes_on_after_a_key(store: Store) -> None:
+    store.write([(b"b", b"2"), (b"a", b"1"), (b"c", b"3"), (b"\0trend", b"t")], 9)
+    assert store.scan(b"", 2) == [(b"\0trend", b"t"), (b"a", b"1")]
+    assert store.scan(b"a", 2) == [(b"b", b"2"), (b"c", b"3")]
+    assert store.scan(b"aa", 1) == [(b"b", b"2")]
+    assert store.scan(b"c", 5) == []
+
+
+def test_a_scan_meets_no_record_of_the_store_itself(store: Store) -> None:
+    store.write([(b"a", b"1"), (b"b", b"2")], 9)
+    store.write([(b"a", None)], 10)
+    assert store.scan(b"", 10) == list(store.items()) == [(b"b", b"2")]
 
 
 def test_wiped_it_is_new(store: Store) -> None:
@@ -134,3 +149,92 @@ def test_a_damaged_store_is_refused_with_what_to_do(tmp_path: Path) -> None:
         manifest.write_bytes(b"nothing of the kind")
     with pytest.raises(StoreError, match="rebuilt from the changelog"):
         RocksStore(tmp_path / "p0.db")
+
+
+def _files_with(folder: Path, text: bytes) -> set[str]:
+    return {file.name.split("-")[0] for file in folder.iterdir() if file.is_file() and text in file.read_bytes()}
+
+
+def _fill(store: RocksStore, erased: bytes = b"marked") -> None:
+    """Two files with values of one user among those of others."""
+    for round_ in range(2):
+        store.write([(b"user%04d" % n, b"x" * 500) for n in range(1000)], 1)
+        store.write([(erased, b"secret%d" % round_)], 2)
+        store._db.flush()
+
+
+def test_a_purge_takes_the_bytes_of_removed_users_out_of_the_files(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "p0.db")
+    _fill(store)
+    assert _files_with(tmp_path / "p0.db", b"secret")
+    store.write([(b"marked", None)], 3)
+    store._db.flush()
+    assert _files_with(tmp_path / "p0.db", b"secret"), "without the purge they would stay"
+    store.purge()
+    assert _files_with(tmp_path / "p0.db", b"secret") == set()
+    assert _files_with(tmp_path / "p0.db", b"marked") <= {"MANIFEST"}  # the names of the files' borders
+    assert store.get_many([b"user0999"]) == [b"x" * 500]
+    store.close()
+
+
+def test_a_store_that_was_closed_holds_nothing_of_removed_users(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "p0.db")
+    _fill(store)
+    store.write([(b"marked", None)], 3)
+    store.close()
+    assert _files_with(tmp_path / "p0.db", b"secret") == set()
+
+
+def test_a_quiet_store_is_purged_by_itself(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "p0.db", purge_after_s=0.05)
+    _fill(store)
+    store.write([(b"marked", None)], 3)
+    end_s = time.monotonic() + 20
+    while _files_with(tmp_path / "p0.db", b"secret"):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+    store.close()
+
+
+def test_many_removed_at_once(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "p0.db")
+    store.write([(b"user%04d" % n, b"secret") for n in range(1000)], 1)
+    store._db.flush()
+    store.write([(b"user%04d" % n, None) for n in range(999)], 2)
+    store.purge()
+    assert list(store.items()) == [(b"user0999", b"secret")]
+    files = b"".join(file.read_bytes() for file in (tmp_path / "p0.db").glob("*.sst"))
+    assert files.count(b"secret") == 1
+    store.close()
+
+
+def test_a_crash_before_the_purge_does_not_cancel_it(tmp_path: Path) -> None:
+    removing = CRASHING.split("for i in")[0] + (
+        "store.write([(b'marked', b'secret'), (b'other', b'1')], 1)\n"
+        "store._db.flush()\n"
+        "store.write([(b'marked', None)], 2)\n"
+        "store._db.flush()\n"
+        "os._exit(9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", removing, str(tmp_path / "p0.db")], check=False)
+    assert ended.returncode == 9
+    assert _files_with(tmp_path / "p0.db", b"secret")
+    store = RocksStore(tmp_path / "p0.db")
+    store.write([(b"another", b"2")], 3)
+    store.purge()
+    assert _files_with(tmp_path / "p0.db", b"secret") == set()
+    store.close()
+
+
+def test_stores_that_nobody_has_written_for_a_day_are_removed(tmp_path: Path) -> None:
+    for name in ("events-0.db", "events-1.db", "rekey-0.db"):
+        store = RocksStore(tmp_path / name)
+        store.write([(b"ann", b"secret")], 1)
+        store.close()
+    (tmp_path / "faust").mkdir()
+    now_s = time.time()
+    assert remove_abandoned(tmp_path, (), lambda: now_s + 86_000) == []
+    removed = remove_abandoned(tmp_path, {"events-0.db", "rekey-0.db"}, lambda: now_s + 90_000)
+    assert removed == [tmp_path / "events-1.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events-0.db", "faust", "rekey-0.db"]
+    assert remove_abandoned(tmp_path / "not there", ()) == []

@@ -16,8 +16,8 @@ import pytest
 from stream.brokers import EmbeddedBroker
 from stream.cli.reading import Start, read
 from stream.engine.partitioner import partition_of
-from stream.errors import EventError, ProduceError, RefusedError, TopicError
-from stream.produce import BadRow, EventFile, Produced, Reading, produce_file
+from stream.errors import ContractError, EventError, ProduceError, RefusedError, TopicError
+from stream.produce import BadRow, EventFile, Produced, Reading, item_record, produce_file, produce_items
 from stream.settings import Settings, load_settings
 
 AT_MS = 1_767_323_045_123
@@ -209,3 +209,75 @@ class TestProduceFile:
         path.write_text("\n".join(["this ends the broker", *(json.dumps(event(n)) for n in range(5))]))
         with pytest.raises(ProduceError, match=r"did not take 5 of 5 events: no acknowledgement.*counted once"):
             produce_file(settings, EventFile(path), on_bad=lambda _: embedded.stop())
+
+
+MUG = {"item_id": "007", "name": "Mug", "category": ["Kitchen", "Cups"], "price": 9.5, "available": False}
+
+
+class TestItems:
+    def rows(self, path: Path, columns: dict[str, str] | None = None) -> list[Any]:
+        return [json.loads(value) for _, value in EventFile(path, Reading(columns or {}, of_items=True))]  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+    def test_kinds(self, name: str, tmp_path: Path) -> None:
+        assert self.rows(write(tmp_path / name, [MUG])) == [MUG]
+
+    def test_a_table_of_other_names(self, tmp_path: Path) -> None:
+        row = {"sku": "007", "name": "1984", "category": "Kitchen > Cups", "cost": "9.5", "available": "no"}
+        path = write(tmp_path / "a.csv", [{**row, "deleted": "", "properties": '{"colour": "red"}'}])
+        assert self.rows(path, {"item_id": "sku", "price": "cost"}) == [
+            {**MUG, "name": "1984", "properties": {"colour": "red"}}
+        ]
+
+    @pytest.mark.parametrize(
+        ("cell", "path"), [("Cups", "Cups"), ('["A", "B"]', ["A", "B"]), ("[x", "[x"), ("A>B", "A>B")]
+    )
+    def test_categories_in_a_cell(self, cell: str, path: Any, tmp_path: Path) -> None:
+        assert self.rows(write(tmp_path / "a.csv", [{"item_id": "i", "category": cell}]))[0]["category"] == path
+
+    def test_records(self) -> None:
+        assert item_record(b'{"item_id": 7, "own": 1, "expires_at": "2026-01-02T03:04:05Z"}') == (
+            b"7",
+            b'{"item_id":"7","expires_at":1767323045000}',
+        )
+        assert item_record(b'{"item_id": "i", "deleted": false}') == (b"i", b'{"item_id":"i"}')
+        # Of what is deleted nothing else matters.
+        assert item_record(b'{"item_id": "i", "price": "much", "deleted": true}') == (b"i", None)
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            "x",
+            "[]",
+            "{}",
+            '{"deleted": true}',
+            '{"item_id": "i", "deleted": "perhaps"}',
+            '{"item_id": "i", "price": "much"}',
+        ],
+    )
+    def test_no_items(self, row: str) -> None:
+        with pytest.raises(ContractError) as raised:
+            item_record(row.encode())
+        assert "much" not in str(raised.value)
+
+    def test_they_land_on_the_items_topic_by_id(self, embedded: EmbeddedBroker, tmp_path: Path) -> None:
+        settings = load_settings(None, {"kafka.bootstrap_servers": embedded.bootstrap_servers}, {})
+        embedded.create_topic(settings.topics.items, 4)
+        rows = [{"item_id": f"i{n}", "deleted": n == 3} for n in range(20)]
+        path = write(tmp_path / "a.jsonl", [*rows, {"item_id": ""}])
+        bad: list[BadRow] = []
+        told: list[int] = []
+        file = EventFile(path, Reading(of_items=True))
+        produced = produce_items(settings, file, on_bad=bad.append, on_sent=told.append)
+        assert (produced.sent, produced.bad, told[-1]) == (20, 1, 20)
+        assert str(bad[0]).startswith("a.jsonl:21: the value is no item")
+        found = {m.key(): m.value() for m in read(settings, settings.topics.items, Start(), follow=False)}
+        assert found == {f"i{n}".encode(): None if n == 3 else f'{{"item_id":"i{n}"}}'.encode() for n in range(20)}
+
+    def test_without_the_topic_or_the_file(self, embedded: EmbeddedBroker, tmp_path: Path) -> None:
+        settings = load_settings(None, {"kafka.bootstrap_servers": embedded.bootstrap_servers}, {})
+        with pytest.raises(RefusedError, match="Give a file of items"):
+            EventFile(tmp_path / "none.csv", Reading(of_items=True))
+        file = EventFile(write(tmp_path / "a.jsonl", [MUG]), Reading(of_items=True))
+        with pytest.raises(TopicError, match="driftline topics create"):
+            produce_items(settings, file, on_bad=lambda _: None)

@@ -30,7 +30,8 @@ class TestDefaults:
         settings = Settings()
         assert settings.state_settings() == StateSettings()
         assert settings.ranking_settings() == RankingSettings()
-        assert settings.state.model_dump().keys() == set(StateSettings.__struct_fields__)
+        beside = {"expire_after_s", "window_grace_s"}
+        assert settings.state.model_dump().keys() == set(StateSettings.__struct_fields__) | beside
         assert settings.ranking.model_dump().keys() == set(RankingSettings.__struct_fields__)
         assert settings.event_weights() == DEFAULT_WEIGHTS
         assert set(settings.event_weights()) == set(EVENT_TYPES)
@@ -40,6 +41,27 @@ class TestDefaults:
         assert settings.state_settings() == msgspec.structs.replace(StateSettings(), recent_items=7)
         assert settings.ranking_settings() == msgspec.structs.replace(RankingSettings(), list_size=5)
         assert settings.event_weights() == {**DEFAULT_WEIGHTS, "view": 9.0}
+
+    @pytest.mark.parametrize("where", ["file", "environment", "flag"])
+    def test_windows_replace_the_defaults(self, tmp_path: Path, where: str) -> None:
+        text = '{"visit": {"size_s": "1h", "pane_s": 600, "cells": 5}}'
+        settings = {
+            "file": lambda: load('[state.windows.visit]\nsize_s = "1h"\npane_s = 600\ncells = 5\n', tmp_path),
+            "environment": lambda: load(DRIFTLINE_STATE_WINDOWS=text),
+            "flag": lambda: load(flags={"state.windows": text}),
+        }[where]()
+        (window,) = settings.state_settings().windows.windows
+        assert (window.name, window.size_s, window.pane_s, window.cells, window.emphasis) == (
+            "visit",
+            3600,
+            600,
+            5,
+            1.0,
+        )
+
+    def test_windows_that_do_not_go_together_are_refused(self) -> None:
+        with pytest.raises(SettingsError, match="multiple of"):
+            load(flags={"state.windows": '{"a": {"size_s": 100, "pane_s": 30, "cells": 5}}'})
 
     @pytest.mark.parametrize(("section", "key"), [(section, key) for section, key, _ in fields()])
     def test_every_setting_says_what_it_means_and_may_be(self, section: str, key: str) -> None:
@@ -128,6 +150,9 @@ class TestErrors:
             ("[worker]\nheartbeat_interval_ms = 5000", ["section [worker]", "more than a third", "lower the first"]),
             ("[state]\nsession_gap_s = 'soon'", ["state.session_gap_s = 'soon'", '"30s", "15m", "7d"']),
             ("[weights]\nview = nan", ["weights.view"]),
+            ("[events]\ngrace_s = -1", ["events.grace_s = -1", "from 0", '"30s", "15m", "7d"']),
+            ("[events]\nlate_policy = 'drop'", ["events.late_policy = 'drop'", '"late_topic" or "admit"']),
+            ("[events]\nmax_skew_s = 59", ["section [events]", "no clock is ever corrected", 'correct_skew = "off"']),
         ],
     )
     def test_names_setting_value_source_and_what_is_allowed(self, toml: str, parts: list[str], tmp_path: Path) -> None:

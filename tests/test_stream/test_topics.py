@@ -25,7 +25,7 @@ class TestSpecs:
 
     def test_compacted_are_those_of_which_the_last_value_counts(self) -> None:
         compacted = {spec.role for spec in topic_specs(Settings()) if spec.compacted}
-        assert compacted == {"recommendations", "items", "models", "changelog"}
+        assert compacted == {"recommendations", "items", "models", "erasures", "changelog"}
 
 
 class TestEmbedded:

@@ -22,9 +22,11 @@ from state.interest import InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import DEFAULT_WEIGHTS, TYPE_CODES
+from state.window import interest_key
 
 ITEMS = ["milk", "bread", "butter", "jam", "hammer", "nails", "screws", "unsold"]
 START_MS = 1_700_000_000_000
+NAMES = {interest_key(name): name for name in ("food", "tools")}
 
 MakeRequest = Callable[..., Request]
 MakeBlock = Callable[..., Block]
@@ -58,7 +60,7 @@ def artifact() -> Artifact:
 
 @pytest.fixture
 def state_settings() -> StateSettings:
-    return StateSettings(recent_items=6, max_counted_items=5, max_categories=4, count_half_life_s=86_400)
+    return StateSettings(recent_items=6, max_counted_items=5, count_half_life_s=86_400)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def make_request(state_settings: StateSettings, popular: Popular) -> MakeRequest
                 offset=number,
             )
             state.apply(last, state_settings)
-        return Request(user, last, state, popular)
+        return Request(user, last, state, popular, NAMES)
 
     return make
 

@@ -87,9 +87,13 @@ def test_interests_are_the_strongest_categories_with_their_shares(artifact, stat
     block = make_block(["view milk", "view hammer", "view hammer", "view hammer"], [], ["hide milk"])
     shown = explainer.interests(block).shown
     assert shown[0] == [
-        Interest("tools", pytest.approx(3.0, rel=1e-3), pytest.approx(0.75, rel=1e-3)),
-        Interest("food", pytest.approx(1.0, rel=1e-3), pytest.approx(0.25, rel=1e-3)),
+        # In half hour, day and month, which count 16, 4 and 1 times.
+        Interest("tools", 3.0 * 21, 0.75, "steady", shown[0][0].first_seen_s, shown[0][0].last_seen_s),
+        Interest("food", 1.0 * 21, 0.25, "steady", shown[0][1].first_seen_s, shown[0][1].last_seen_s),
     ]
+    newest_s = block.requests[0].state.last_time_ms // 1000
+    assert newest_s - 600 < shown[0][0].first_seen_s <= newest_s
+    assert shown[0][0].last_seen_s == newest_s
     assert shown[1:] == [[], []]
     assert len(shown[0]) <= INTERESTS
 

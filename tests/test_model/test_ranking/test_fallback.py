@@ -69,3 +69,11 @@ def test_the_list_is_never_empty(artifact, trend) -> None:
     popular = cache(artifact, prior=1.0).at(trend)
     tokens, _ = Fallback(8, size=3).list_of(popular, NO_BOOST, [np.arange(9)])
     assert tokens == [0, 1, 2]
+
+
+def test_what_is_outside_stays_out_even_if_nothing_is_left(artifact, trend) -> None:
+    popular = cache(artifact, prior=1.0).at(trend)
+    outside = np.zeros(8, np.bool_)
+    outside[0] = True
+    assert Fallback(8, size=3).list_of(popular, NO_BOOST, [np.arange(9)], outside)[0] == [1, 2, 3]
+    assert Fallback(8, size=3).list_of(popular, NO_BOOST, [], np.ones(8, np.bool_)) == ([], [])

@@ -1,5 +1,7 @@
 import dataclasses
 
+import msgspec
+import numpy as np
 import pytest
 
 from model.ranking.fallback import Popular
@@ -8,6 +10,8 @@ from model.ranking.pipeline import Pipeline
 from model.ranking.rerank import LogLinear
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
+from state.catalog import Catalog, CatalogItem
+from state.keys import key_of
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_when_all_is_excluded_the_popular_list_steps_in(artifact, popular) -> No
     for number, item in enumerate(artifact.item_ids):
         event = Interaction(number + 1, 5, 10**12, (key_of(item),), ("",), 8.0, number)
         state.apply(event, StateSettings())
-    (made,) = pipeline.rank([Request(b"u", event, state, popular)])
+    (made,) = pipeline.rank([Request(b"u", event, state, popular, {})])
     assert made.strategy == "popular"
     assert [item.item_id for item in made.items] == ["milk", "bread", "butter"]
 
@@ -134,3 +138,93 @@ def test_equal_scores_go_by_the_items_order(artifact, state_settings, make_reque
     request.popular = Popular(flat.popularity, shown_as_popular=3)
     (made,) = pipeline.rank([request])
     assert [item.item_id for item in made.items] == ["milk", "bread", "butter", "jam"]
+
+
+class TestDomains:
+    """Food is one domain, tools are another; a user's interests span both."""
+
+    @pytest.fixture
+    def lists(self, artifact, state_settings, make_request):
+        """lists(["view milk"], domain="tools", ...) -> the user's list after an event that names the domain."""
+
+        def made(events: list[str], domain: str, **ranking):
+            domained = dataclasses.replace(artifact, item_domains=["food"] * 4 + ["tools"] * 3 + [""])
+            settings = RankingSettings(**{"list_size": 4, "exclude": "none", "domains": "event", **ranking})
+            pipeline = Pipeline(domained, ItemIndex(artifact.item_ids), Serving(domained), state_settings, settings)
+            # Rows before and after it, on other tiles too, are not limited.
+            requests = [make_request(*events) for _ in range(BLOCK + 2)]
+            limited = requests[BLOCK] = make_request(*events)
+            limited.event = msgspec.structs.replace(limited.event, domain=key_of(domain) if domain else 0)
+            others = pipeline.rank(requests)
+            made = others.pop(BLOCK)
+            (unlimited,) = {str([item.item_id for item in other.items]) for other in others}
+            return made, unlimited
+
+        return made
+
+    def test_a_list_after_an_event_of_a_domain_holds_no_other(self, lists) -> None:
+        made, unlimited = lists(["view milk", "view hammer"], "food")
+        assert {item.item_id for item in made.items} == {"milk", "bread", "butter", "jam"}
+        assert "nails" in unlimited
+
+    def test_its_interests_come_from_all_domains(self, lists) -> None:
+        made, _ = lists(["view hammer", "view milk"], "tools")
+        assert [item.item_id for item in made.items][:1] == ["nails"]  # by the rule of the hammer
+        assert {item.item_id for item in made.items} == {"hammer", "nails", "screws"}
+        assert {interest.name for interest in made.interests} == {"food", "tools"}
+
+    def test_an_event_without_one_limits_nothing(self, lists) -> None:
+        made, unlimited = lists(["view milk", "view hammer"], "")
+        assert str([item.item_id for item in made.items]) == unlimited
+
+    def test_by_default_lists_are_not_limited(self, lists) -> None:
+        made, unlimited = lists(["view milk", "view hammer"], "food", domains="all")
+        assert str([item.item_id for item in made.items]) == unlimited
+
+    def test_the_popular_list_is_limited_too_even_where_all_was_seen(self, lists) -> None:
+        made, _ = lists(["view drill"], "tools")  # an item that the model does not know
+        assert (made.strategy, {item.item_id for item in made.items}) == ("popular", {"hammer", "nails", "screws"})
+        made, _ = lists(["view hammer", "view nails", "view screws"], "tools", exclude="seen")
+        assert (made.strategy, {item.item_id for item in made.items}) == ("popular", {"hammer", "nails", "screws"})
+
+    def test_a_domain_that_the_model_has_no_item_of_gives_an_empty_list(self, lists) -> None:
+        made, _ = lists(["view milk"], "garden")
+        assert (made.strategy, made.items) == ("popular", [])
+
+
+class TestWhatTheCatalogueSays:
+    @pytest.fixture
+    def pipeline(self, artifact, state_settings) -> Pipeline:
+        settings = RankingSettings(list_size=4, exclude="none")
+        return Pipeline(artifact, ItemIndex(artifact.item_ids), Serving(artifact), state_settings, settings)
+
+    def say(self, pipeline: Pipeline, *items: CatalogItem) -> None:
+        catalog = Catalog()
+        keys = [catalog.upsert(item) for item in items]
+        pipeline.availability.update(catalog, np.array(keys, np.uint64))
+
+    def test_what_may_not_be_recommended_is_on_no_list(self, pipeline, make_request) -> None:
+        requests = [make_request("view milk"), make_request("view telescope"), make_request("session_start")]
+        before = [[item.item_id for item in made.items] for made in pipeline.rank(requests)]
+        assert all("bread" in made for made in before)
+        self.say(pipeline, CatalogItem(item_id="bread", available=False))
+        after = pipeline.rank(requests)
+        assert [made.strategy for made in after] == ["hybrid", "popular", "popular"]
+        for made, was in zip(after, before, strict=True):
+            items = [item.item_id for item in made.items]
+            assert "bread" not in items
+            assert len(items) == 4
+            assert [item for item in was if item != "bread"] == items[:3]
+
+    def test_expired_by_the_time_of_the_event(self, pipeline, make_request) -> None:
+        early, late = make_request("view milk"), make_request("session_start", "view milk")
+        self.say(pipeline, CatalogItem(item_id="bread", expires_at_ms=late.event.time_ms))
+        first, second = pipeline.rank([early, late])
+        assert "bread" in {item.item_id for item in first.items}
+        assert "bread" not in {item.item_id for item in second.items}
+
+    def test_nothing_that_may_be_recommended_gives_an_empty_list(self, pipeline, artifact, make_request) -> None:
+        self.say(pipeline, *[CatalogItem(item_id=item_id, available=False) for item_id in artifact.item_ids])
+        for made in pipeline.rank([make_request("view milk"), make_request("session_start")]):
+            assert made.items == []
+            assert made.strategy == "popular"

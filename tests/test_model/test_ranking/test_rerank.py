@@ -194,7 +194,7 @@ def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stan
             item = key_of(f"i{draw.integers(0, 720)}")
             event = Interaction(number + 1, 5, 10**12 + number, (item,), ("",), 8.0, number)
             state.apply(event, StateSettings())
-        requests.append(Request(b"u", event, state, popular))
+        requests.append(Request(b"u", event, state, popular, {}))
     for scorer in (linear, blend):
         straight = next(scorer.score(Block(requests, index, StateSettings())).tiles)[:40].copy()
         turned = next(scorer.score(Block(requests[::-1], index, StateSettings())).tiles)[:40]

@@ -89,6 +89,27 @@ def test_what_says_nothing_for_an_item_is_no_row(tmp_path: Path) -> None:
     assert len(load_dataset(write(tmp_path / "log.jsonl", [*EVENTS, *silent]))) == 3
 
 
+def test_a_low_rating_is_no_row_and_a_high_one_is(tmp_path: Path) -> None:
+    rated = [EVENTS[0] | {"event_type": "rating", "value": stars} for stars in (1, 2.5, 4, "5")]
+    assert len(load_dataset(write(tmp_path / "log.jsonl", [*EVENTS, *rated]))) == 5
+    with pytest.raises(DatasetError, match="column value: 'many' is no number"):
+        load_dataset(write(tmp_path / "log.jsonl", [EVENTS[0] | {"event_type": "rating", "value": "many"}]))
+
+
+def test_users_of_different_tenants_are_different(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path / "log.jsonl", [EVENTS[0], EVENTS[0] | {"tenant": "acme"}]))
+    assert data.user_ids == [EVENTS[0]["user_id"], f"acme\x1f{EVENTS[0]['user_id']}"]
+
+
+def test_an_item_has_the_domain_of_its_first_event_that_names_one(tmp_path: Path) -> None:
+    events = [
+        {"user_id": "u", "item_id": item, "event_type": "view", "occurred_at": JAN_MS + k, "domain": domain}
+        for k, (item, domain) in enumerate([("a", None), ("a", "books"), ("a", "films"), ("b", "films"), ("c", None)])
+    ]
+    assert load_dataset(write(tmp_path / "log.jsonl", events)).item_domains == ["books", "films", ""]
+    assert load_dataset(write(tmp_path / "log.jsonl", events[:1])).item_domains == []
+
+
 def test_an_event_sent_twice_is_one_row(tmp_path: Path) -> None:
     twice = [EVENTS[0] | {"event_id": "e1"}] * 2 + [EVENTS[1] | {"event_id": "e1"}]
     assert len(load_dataset(write(tmp_path / "log.jsonl", twice))) == 2  # another user's e1 is another event

@@ -28,7 +28,7 @@ def test_the_one_after_the_command_wins(driftline) -> None:
 
 def test_any_setting_by_set(driftline) -> None:
     done = driftline("--set", "topics.partitions=7", "config", "show", "--set", "kafka.properties.client.id=me")
-    assert "partitions = 7\n" in done.out
+    assert "partitions = 7  # command line\n" in done.out
     assert 'properties = {"client.id" = "me"}' in done.out
 
 

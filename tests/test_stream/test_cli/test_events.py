@@ -9,8 +9,11 @@ import yaml
 from confluent_kafka import Producer
 
 from model.ranking.lists import RankedItem, Reason
+from stream.cli.reading import Start, read
+from stream.contract.control import LATE_BY_MS
 from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation
 from stream.engine.partitioner import partition_of
+from stream.pseudonym import KEY_VARIABLE, Pseudonyms
 from stream.settings import Settings
 
 AT_MS = 1_767_323_045_123
@@ -101,6 +104,62 @@ class TestProduce:
         assert record["key"] == "007"
         assert record["value"]["event_id"] == "till.csv:2"
 
+    def test_with_pseudonyms_no_id_reaches_kafka_and_the_real_one_finds_the_events(
+        self, driftline, there: tuple[str, str], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(KEY_VARIABLE, "a-key-of-our-own-0123")
+        file = tmp_path / "segment.jsonl"
+        foreign = {"messageId": "m1", "event": "Product Viewed", "timestamp": "2026-01-02T03:04:05Z"}
+        jane = {"userId": "jane@example.org", "traits": {"email": "jane@example.org"}}
+        file.write_text(json.dumps({**foreign, **jane, "item_id": "i1"}))
+        assert driftline("produce", str(file), "--pseudonyms", *there).code == 0
+        everything = driftline("tail", "events", "--from", "earliest", "--no-follow", *there, "-o", "json").out
+        assert "jane" not in everything
+        name = Pseudonyms("a-key-of-our-own-0123").of("jane@example.org")
+        assert json.loads(everything)["key"] == json.loads(everything)["value"]["user_id"] == name
+        look = ("tail", "events", "--from", "earliest", "--no-follow", *there, "-o", "json", "--user")
+        by_setting = ("--set", "events.pseudonyms=producer")
+        assert json.loads(driftline(*look, "jane@example.org", *by_setting).out)["key"] == name
+        assert driftline(*look, "someone else", *by_setting).out == ""
+        assert json.loads(driftline(*look, name).out)["key"] == name
+        send(settings, settings.topics.recommendations, [(name, a_list(name, "i5"), {}, AT_MS)])
+        found = driftline("get", "jane@example.org", *by_setting, *there, "-o", "json")
+        assert json.loads(found.out)["user_id"] == name
+
+    def test_items(self, driftline, there: tuple[str, str], settings: Settings, tmp_path: Path) -> None:
+        path = tmp_path / "shop.csv"
+        path.write_text("item_id,category,price,deleted\n007,Kitchen > Cups,9.5,\n8,,,true\n9,,much,\n")
+        done = driftline("produce", "--items", path, *there)
+        assert done.code == 1
+        assert "not sent: shop.csv:4: " in done.err
+        assert "2 items sent to driftline.items.v1" in done.err
+        assert driftline("produce", "--items", path, "--skip-bad", "-n", "2", *there).code == 0
+        found = {m.key(): m.value() for m in read(settings, settings.topics.items, Start(), follow=False)}
+        assert found == {b"007": b'{"item_id":"007","category":["Kitchen","Cups"],"price":9.5}', b"8": None}
+
+    @pytest.mark.parametrize("flags", [["--event-type", "view"], ["--pseudonyms"]])
+    def test_items_have_no_users_and_types(
+        self, driftline, there: tuple[str, str], tmp_path: Path, flags: list[str]
+    ) -> None:
+        done = driftline("produce", "--items", tmp_path / "a.csv", *flags, *there)
+        assert done.code == 2
+        assert "are for events" in done.err
+
+    def test_pseudonyms_twice_are_refused(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        outcome = driftline(
+            "produce", str(events_file(tmp_path)), "--pseudonyms", "--set", "events.pseudonyms=worker", *there
+        )
+        assert outcome.code == 2
+        assert "hash the hashes" in outcome.err
+
+    def test_pseudonyms_need_a_key(
+        self, driftline, there: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(KEY_VARIABLE, raising=False)
+        outcome = driftline("produce", str(events_file(tmp_path)), "--pseudonyms", *there)
+        assert outcome.code == 2
+        assert KEY_VARIABLE in outcome.err
+
     def test_quietly(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
         done = driftline("produce", events_file(tmp_path), "-q", *there)
         assert (done.code, done.out, done.err) == (0, "", "")
@@ -149,6 +208,15 @@ class TestTail:
         assert driftline("tail", *flags).out.rstrip().endswith("k  JSON is malformed")
         assert json.loads(driftline("tail", *flags, "-o", "json").out)["value"] == "\\xff\\xfe{"
 
+    def test_late_events_with_how_late(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        headers = {"__streams.errors.message": b"the event of ... is 7200.000 s behind", LATE_BY_MS: b"7200000"}
+        send(settings, settings.topics.late, [("u1", b'{"event_id": "e1"}', headers, AT_MS)])
+        flags = ("late", "--from", "earliest", "--no-follow", *there)
+        assert driftline("tail", *flags).out.rstrip().endswith("u1  the event of ... is 7200.000 s behind")
+        (line,) = driftline("tail", *flags, "-o", "json").out.splitlines()
+        assert json.loads(line)["headers"][LATE_BY_MS] == "7200000"
+        assert json.loads(line)["value"] == {"event_id": "e1"}
+
     def test_what_others_wrote_does_not_steer_the_terminal(
         self, driftline, there: tuple[str, str], settings: Settings
     ) -> None:
@@ -183,6 +251,19 @@ class TestGet:
         assert data["user_id"] == "u2"
         assert [item["item_id"] for item in data["items"]] == ["i38"]
         assert yaml.safe_load(driftline("get", "u3", "-o", "yaml", *there).out)["source"]["offset"] == 39
+
+    def test_of_a_tenants_user(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        send(
+            settings,
+            settings.topics.recommendations,
+            [("u", a_list("u", "ours"), {}, AT_MS), ("acme\x1fu", a_list("u", "theirs"), {}, AT_MS)],
+        )
+        for flags, item in (((), "ours"), (("--tenant", "acme"), "theirs")):
+            data: dict[str, Any] = json.loads(driftline("get", "u", *flags, "-o", "json", *there).out)
+            assert [each["item_id"] for each in data["items"]] == [item]
+        done = driftline("get", "u", "--tenant", "bolt", *there)
+        assert done.code == 1
+        assert "no list for user 'u' of tenant 'bolt'" in done.err
 
     def test_a_user_without_one(self, driftline, there: tuple[str, str]) -> None:
         done = driftline("get", "nobody", *there)

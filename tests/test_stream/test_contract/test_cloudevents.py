@@ -92,6 +92,22 @@ def with_header(name: str, value: bytes | None) -> Headers:
 
 
 @pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (DATA, with_header("ce_id", None)),
+        (DATA, with_header("ce_id", b"")),
+        (ENVELOPE | {"id": None}, None),
+    ],
+)
+def test_without_an_id_the_content_stands_for_it(value: Any, headers: Headers | None) -> None:
+    assert decode(value, headers).event_id.startswith("content-")
+
+
+def test_the_id_in_the_header_wins_over_the_content_of_data_that_is_complete() -> None:
+    assert decode({**DATA, "event_type": "view", "occurred_at": AT_MS}, HEADERS).event_id == "ce1"
+
+
+@pytest.mark.parametrize(
     ("value", "headers", "reason"),
     [
         (DATA, with_header("ce_id", b"\xff\xfe"), "bad_header"),
@@ -99,8 +115,6 @@ def with_header(name: str, value: bytes | None) -> Headers:
         (DATA, [*HEADERS, ("ce_extension", b"\xc3\x28")], "bad_header"),
         (DATA, with_header("ce_specversion", b"0.3"), "bad_cloudevent"),
         (DATA, with_header("content-type", b"application/cloudevents-batch+json"), "bad_cloudevent"),
-        (DATA, with_header("ce_id", None), "missing_event_id"),
-        (DATA, with_header("ce_id", b""), "missing_event_id"),
         (DATA, with_header("ce_type", b"com.example.search"), "unknown_event_type"),
         (DATA, with_header("ce_time", b"soon"), "bad_time"),
         (DATA, with_header("ce_time", None), "bad_time"),
@@ -114,7 +128,6 @@ def with_header(name: str, value: bytes | None) -> Headers:
         (ENVELOPE | {"data": None, "data_base64": "!"}, None, "bad_cloudevent"),
         (ENVELOPE | {"data": None, "data_base64": "é"}, None, "bad_cloudevent"),
         (ENVELOPE | {"data": None, "data_base64": "AAAA"}, None, "bad_cloudevent"),
-        (ENVELOPE | {"id": None}, None, "missing_event_id"),
         (DATA, STRUCTURED, "bad_cloudevent"),
     ],
 )

@@ -1,17 +1,21 @@
 """Control messages, and the headers of dead letters."""
 
+import msgspec
 import pytest
 
 from state.errors import StateCorruptError
 from stream.contract.control import (
     ERROR_HEADERS,
+    FIRST_SENT,
     ErasureConfirmed,
     ModelPointer,
     decode_erasure,
     decode_model_pointer,
     encode_control,
     error_headers,
+    first_sent_ms,
     user_hash,
+    with_first_sent,
 )
 from stream.contract.recommendation import Source
 from stream.errors import ContractError, EventError
@@ -23,6 +27,7 @@ ERASURE = ErasureConfirmed(
     user_hash=user_hash(b"jane"),
     erased_at="2026-01-02T03:04:05.123Z",
     source=Source("driftline.events.v1", 3, 7),
+    requested_at="2026-01-02T03:04:04.000Z",
 )
 
 
@@ -34,6 +39,21 @@ def test_round_trips() -> None:
 def test_an_erasure_does_not_name_the_user() -> None:
     assert b"jane" not in encode_control(ERASURE)
     assert user_hash(b"jane") != user_hash(b"john")
+
+
+def test_the_confirmations_of_a_user_with_two_states_do_not_replace_each_other() -> None:
+    elsewhere = msgspec.structs.replace(ERASURE, source=Source("driftline.events.v1", 4, 7))
+    assert ERASURE.key == f"{user_hash(b'jane')}/3".encode()
+    assert elsewhere.key != ERASURE.key
+
+
+def test_when_an_event_was_first_sent_is_told_once_and_read_with_care() -> None:
+    told = with_first_sent([("trace", b"1")], 1_780_000_000_000)
+    assert told == [("trace", b"1"), (FIRST_SENT, b"1780000000000")]
+    assert with_first_sent(told, 1_780_000_999_999) == told
+    assert first_sent_ms(told) == 1_780_000_000_000
+    for value in (None, b"", b"-5", b"soon", b"9" * 16):
+        assert first_sent_ms([(FIRST_SENT, value)]) is None
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b'{"name":"\xff"}', b"[" * 100_000])

@@ -38,7 +38,6 @@ REASONS = {
     "bad_value",
     "bad_header",
     "bad_cloudevent",
-    "missing_event_id",
     "unknown_event_type",
     "bad_time",
     "future_time",
@@ -100,6 +99,7 @@ def test_all_fields() -> None:
             experiment={"name": "x", "variant": "b"},
             sent_at="2026-01-02T03:04:06Z",
             tenant="t1",
+            domain="books",
             properties={"colour": ["red"]},
         )
     )
@@ -107,6 +107,7 @@ def test_all_fields() -> None:
     assert (event.subject, event.sent_at, event.sent_at_ms) == ("u1", 1_767_323_046_000, 1_767_323_046_000)
     assert event.experiment == Experiment("x", "b")
     assert event.properties == {"colour": ["red"]}
+    assert (event.session_id, event.tenant, event.domain) == ("s1", "t1", "books")
 
 
 def test_iso_time_becomes_ms() -> None:
@@ -145,6 +146,95 @@ def test_null_counts_as_absent() -> None:
     assert decode({**OWN, **absent}) == decode(OWN)
 
 
+class TestWithoutAnId:
+    def test_the_content_stands_for_it(self) -> None:
+        # For ever: states hold the ids of events, and a new release must know again what an older one has seen.
+        assert decode(own(event_id=None)).event_id == "content-795e9bad991b9acf95429c643979c1a5"
+        order = own(
+            event_id=None,
+            event_type="purchase",
+            items=[{"item_id": "ä", "quantity": 2.5}, "b"],
+            session_id="s",
+            tenant="t",
+        )
+        assert decode(order).event_id == "content-f8ee737ed0408b0ae1d532b3b67d032b"
+
+    def test_a_given_one_wins(self) -> None:
+        assert decode(OWN).event_id == "e1"
+        for name in ("eventId", "messageId", "message_id"):
+            assert decode({**own(event_id=None), name: "other"}).event_id == "other"
+
+    @pytest.mark.parametrize("event_id", ["", None])
+    def test_an_empty_one_is_none(self, event_id: str | None) -> None:
+        assert decode({**OWN, "event_id": event_id}) == decode(own(event_id=None))
+
+    @pytest.mark.parametrize(
+        "again",
+        [
+            {},
+            {"occurred_at": "2026-01-02T03:04:05.123Z"},
+            {"event_type": "Product Viewed"},
+            {"item_id": None, "items": ["i1"]},
+            {"quantity": 1},
+            {"sent_at": NOW_MS + 5},
+            {"category": "Shoes"},
+            {"value": 3, "dwell_ms": 9000},
+            {"properties": {"try": 2}},
+            {"user_id": "u2"},
+        ],
+    )
+    def test_the_same_event_sent_again_is_known_again(self, again: dict[str, Any]) -> None:
+        assert decode(own(event_id=None, **again)).event_id == decode(own(event_id=None)).event_id
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"occurred_at": NOW_MS - 1},
+            {"event_type": "click"},
+            {"item_id": "i2"},
+            {"item_id": None, "items": ["i1", "i1"]},
+            {"quantity": 2},
+            {"session_id": "s"},
+        ],
+    )
+    def test_another_event_is_another(self, other: dict[str, Any]) -> None:
+        assert decode(own(event_id=None, **other)).event_id != decode(own(event_id=None)).event_id
+
+    def test_parts_do_not_run_together(self) -> None:
+        one, two = own(event_id=None, items=["a", "b1.0"]), own(event_id=None, items=["a3:1.04:b", "1.0"])
+        assert decode(one).event_id != decode(two).event_id
+
+    def test_our_own_names_are_read_in_one_pass_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("stream.contract.event._translate", None)
+        assert decode(own(event_id=None), [("traceparent", b"x")]).event_id.startswith("content-")
+
+
+class TestTenants:
+    def test_the_key_is_tenant_and_user(self) -> None:
+        event = decode(own(tenant="acme"))
+        assert (event.subject, event.key) == ("u1", b"acme\x1fu1")
+        assert decode(own(tenant="", user_id="ä")).key == "ä".encode()
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"user_id": "acme\x1fu1"},
+            {"user_id": None, "anonymous_id": "acme\x1fu1"},
+            {"tenant": "ac\x1fme"},
+            {"tenant": "\0acme"},
+            {"user_id": "\0u1"},
+        ],
+    )
+    def test_nobody_can_take_the_key_of_another_tenants_user(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(EventError, match=r"U\+001F") as caught:
+            decode(own(**changes))
+        assert caught.value.reason == "bad_value"
+
+    def test_a_domain_is_no_part_of_the_key(self) -> None:
+        event = decode(own(domain="books"))
+        assert (event.domain, event.key) == ("books", b"u1")
+
+
 def test_of_duplicate_members_the_last_counts() -> None:
     raw = msgspec.json.encode(OWN)[:-1] + b',"item_id":"i2"}'
     assert decode(raw).item_id == "i2"
@@ -161,6 +251,11 @@ def test_escapes_and_other_scripts() -> None:
 
 def raw_with(member: bytes) -> bytes:
     return msgspec.json.encode(OWN)[:-1] + b"," + member + b"}"
+
+
+def test_without_a_limit_any_time_is_taken() -> None:
+    raw = msgspec.json.encode(own(occurred_at="3000-01-01T00:00:00Z"))
+    assert EventDecoder(max_future_ms=None).decode(raw, now_ms=NOW_MS).occurred_at == 32_503_680_000_000
 
 
 @pytest.mark.parametrize(
@@ -218,8 +313,6 @@ def raw_with(member: bytes) -> bytes:
         pytest.param(own(user_id="\0u"), "bad_value", id="user_id with a leading NUL"),
         # what is asked for is missing
         pytest.param({}, "bad_time", id="nothing"),
-        pytest.param(own(event_id=None), "missing_event_id", id="no event_id"),
-        pytest.param(own(event_id=""), "missing_event_id", id="empty event_id"),
         pytest.param(own(event_type=None), "unknown_event_type", id="no event_type"),
         pytest.param(own(event_type=""), "unknown_event_type", id="empty event_type"),
         pytest.param(own(event_type="search"), "unknown_event_type", id="unknown event_type"),
@@ -365,7 +458,7 @@ def test_any_object_is_an_event_or_refused_with_a_known_reason(
 
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
-keys = ids.filter(lambda text: text[0] != "\0")
+keys = ids.filter(lambda text: text[0] != "\0" and "\x1f" not in text)
 amounts = st.none() | st.floats(-1e12, 1e12)
 quantities = st.none() | st.floats(0, 1e6)
 positions = st.none() | st.integers(0, 2**31 - 1)
@@ -373,6 +466,9 @@ lines = st.builds(EventItem, ids, quantities, amounts, st.none() | ids, position
 events = st.builds(
     Event,
     event_id=ids,
+    tenant=st.none() | keys,
+    domain=st.none() | ids,
+    session_id=st.none() | ids,
     event_type=st.sampled_from(EVENT_TYPES),
     occurred_at=st.integers(FIRST_MS, NOW_MS),
     user_id=keys,

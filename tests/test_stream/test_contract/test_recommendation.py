@@ -53,7 +53,7 @@ def test_on_the_wire() -> None:
             source=Source("driftline.events.v1", 3, 7),
             model=ModelRef("glr", "1"),
             strategy="hybrid",
-            interests=[Interest("Shoes", 1.5, 0.75)],
+            interests=[Interest("Shoes", 1.5, 0.75, "rising", 1_767_000_000, 1_767_323_045)],
             items=[RankedItem("i1", 1, 0.5, [Reason("because_of", item_id="i0", event_type="view")])],
         )
     )
@@ -66,7 +66,16 @@ def test_on_the_wire() -> None:
         "source": {"topic": "driftline.events.v1", "partition": 3, "offset": 7},
         "model": {"name": "glr", "version": "1"},
         "strategy": "hybrid",
-        "interests": [{"name": "Shoes", "weight": 1.5, "share": 0.75}],
+        "interests": [
+            {
+                "name": "Shoes",
+                "weight": 1.5,
+                "share": 0.75,
+                "trend": "rising",
+                "first_seen_s": 1_767_000_000,
+                "last_seen_s": 1_767_323_045,
+            }
+        ],
         "items": [
             {
                 "item_id": "i1",

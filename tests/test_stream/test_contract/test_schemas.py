@@ -36,6 +36,7 @@ EXAMPLES: list[tuple[str, msgspec.Struct]] = [
         ),
     ),
     ("event", Event(event_id="e", event_type="session_start", occurred_at=1.5e9, user_id="u")),
+    ("event", Event(event_type="view", occurred_at=NOW_MS, user_id="u", item_id="i", tenant="t", domain="d")),
     ("item", Item(item_id="i")),
     ("item", Item(item_id="i", name="n", category=("a", "b"), price=1, expires_at=AT, available=False)),
     (
@@ -49,13 +50,16 @@ EXAMPLES: list[tuple[str, msgspec.Struct]] = [
             source=Source("t", 3, 7),
             model=ModelRef("m", "1"),
             strategy="popular",
-            interests=[Interest("C", 1.0, 1.0)],
+            interests=[Interest("C", 1.0, 1.0, "steady", 1_767_000_000, 1_767_323_045)],
             items=[RankedItem("i", 1, 0.5, [Reason("popular")])],
             experiment=Experiment("x", "b"),
         ),
     ),
     ("model_pointer", ModelPointer(name="m", version="1", uri="u", sha256="a" * 64, activated_at=AT)),
-    ("erasure_confirmed", ErasureConfirmed(user_hash=user_hash(b"u"), erased_at=AT, source=Source("t", 0, 1))),
+    (
+        "erasure_confirmed",
+        ErasureConfirmed(user_hash=user_hash(b"u"), erased_at=AT, source=Source("t", 0, 1), requested_at=AT),
+    ),
 ]
 
 
@@ -91,7 +95,6 @@ OWN = {"event_id": "e", "event_type": "view", "occurred_at": AT, "user_id": "u",
 @pytest.mark.parametrize(
     "changes",
     [
-        {"event_id": None},
         {"event_type": "search"},
         {"occurred_at": None},
         {"user_id": None},

@@ -1,0 +1,72 @@
+"""A user's state anew from the log, where its bytes cannot be read and `worker.corrupt_state` is "rebuild".
+
+Reads the user's partition from the first record that retention has left up to the chunk in hand, as the agent reads
+it: what is late, erased or unusable there is so here. That costs some microseconds for each record of the partition,
+whosever it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from confluent_kafka import Message
+
+from model.recommender import Portion, Recommender
+from state.interaction import Interaction
+from state.interest import InterestState
+from state.store import MemoryStore
+from stream.agents.forget import Forgetter, Forgotten
+from stream.contract.control import user_hash
+from stream.engine import Chunk
+from stream.engine.cycle import Partition
+
+logger = logging.getLogger(__name__)
+
+Read = Callable[[Chunk, Forgotten], Sequence[tuple[bytes, Interaction]]]
+"""Usable events of a chunk, with their users' keys; notes in Forgotten what they erase."""
+History = Callable[[str, int, int], Iterable[Sequence[Message]]]
+"""Runs of records of (topic, partition) before an offset."""
+
+
+def rebuilt(
+    chunk: Chunk, user: bytes, history: History, read: Read, forgetter: Forgetter, recommender: Recommender
+) -> InterestState | None:
+    """The state of `user` before `chunk`; None where the log says nothing of them, or they were erased.
+
+    Args:
+        chunk: where the state is needed.
+        user: key of the state.
+        history: gives the log.
+        read: the agent's reading; counters and what it sends must not matter to it.
+        forgetter: of its own, for the same reason.
+        recommender: applies events and steps vectors.
+    """
+    at = chunk.partition
+    until = chunk.records[0].offset() or 0
+    # Reading keeps its watermark and its like in the partition's memory and store: these are thrown away.
+    scratch = Partition(at.topic, at.number, at.changelog, MemoryStore(), 0)
+    states: dict[bytes, InterestState] = {}
+    trend = recommender.new_trend()
+    first: int | None = None
+    for run in history(at.topic, at.number, until):
+        first = run[0].offset() if first is None else first
+        part = Chunk(scratch, run, lambda _: None)
+        (forgotten,) = forgetter.begin([part])
+        batch = read(part, forgotten)
+        limits = forgotten.keep_since_ms
+        own = [index for index, (key, _) in enumerate(batch) if key == user]
+        portion = Portion(
+            [batch[index] for index in own], states, trend, keep_since_ms=[limits[index] for index in own]
+        )
+        recommender.absorb(portion)
+        if user in forgotten.pending:
+            states.pop(user, None)
+    logger.warning(
+        "The state of user %s on partition %d was made anew from the log, offsets %s to %d.",
+        user_hash(user),
+        at.number,
+        first,
+        until - 1,
+    )
+    return states.get(user)
