@@ -135,17 +135,19 @@ def _in_store(
             store.write([(b"user-%08d" % number, full[number % len(full)]) for number in numbers], start)
         store.close()
         store = RocksStore(folder / "state.db")
+        store._db.compact_range(None, None)  # as after some hours: what filling left to do is not the events' cost
         bytes_on_disk = sum(file.stat().st_size for file in (folder / "state.db").rglob("*") if file.is_file())
         chunks = [[b"user-%08d" % draw.randrange(users) for _ in range(CHUNK)] for _ in range(events // CHUNK)]
         spent_s = 0.0
         for number, chunk in enumerate(chunks):
             keys = list(set(chunk))
-            made = [_event(draw, START_MS + number * 60_000) for _ in keys]
+            made = [_event(draw, draw.choice(_GAPS_MS)) for _ in keys]  # after the user's last
             started_s = time.process_time()
             puts: list[tuple[bytes, bytes | None]] = []
             for key, value, one in zip(keys, store.get_many(keys), made, strict=True):
                 assert value is not None
                 state = decode_state(value)
+                one.time_ms += state.last_time_ms
                 state.apply(one, settings)
                 puts.append((key, encode_state(state)))
             store.write(puts, number)
