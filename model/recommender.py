@@ -130,9 +130,7 @@ class Recommender:
         return spent
 
     @staticmethod
-    def _read_features(
-        portions: Sequence[Portion], wanted: list[dict[int, Request]], features: FeatureReader
-    ) -> None:
+    def _read_features(portions: Sequence[Portion], wanted: list[dict[int, Request]], features: FeatureReader) -> None:
         """The features of the users of all lists, read together."""
         requests = [request for each in wanted for request in each.values()]
         read = features.read([r.state for r in requests], [r.event.time_ms for r in requests])

@@ -123,7 +123,7 @@ class Catalog:
     # --- writing
 
     def upsert(self, item: CatalogItem) -> int:
-        """Put an item in, in place of what was known of its id. Returns its key. 3 us.
+        """Put an item in, in place of what was known of its id. Returns its key. 5 to 10 us.
 
         A name is cut at MAX_NAME_BYTES, the text at `text_bytes`. Raises ValueError for an id of more than
         MAX_ID_BYTES.
@@ -199,7 +199,7 @@ class Catalog:
         )
 
     def category(self, key: int) -> str:
-        """The item's category, of the level asked for; '' where it or the item is not known. 0.4 us."""
+        """The item's category, of the level asked for; '' where it or the item is not known. 0.2 to 0.8 us."""
         row = self._row_of(key)
         if not row:
             return ""

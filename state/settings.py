@@ -9,6 +9,7 @@ from state.window import Windows, WindowSettings
 
 _DAY_S = 86_400
 
+
 class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """Bounds, windows and half-lives of a user's state. Raises StateError on a value that cannot work.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import confluent_kafka
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from model.errors import ModelError
 from state.errors import DriftlineError
@@ -29,6 +30,7 @@ _GIB = 1024**3
 _DISK_FAIL_BYTES, _DISK_WARN_BYTES = _GIB // 2, 4 * _GIB
 # RocksDB keeps some tens of files open for each partition.
 _OPEN_FILES = 4096
+_ASK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if cluster is not None:
         yield _broker(cluster)
         yield from _topics(settings)
+        yield from _catalogue(settings, cluster)
     yield _model(settings)
     yield _data_folder(settings.worker.data_dir)
     yield _disk(settings.worker.data_dir)
@@ -104,6 +107,34 @@ def _topics(settings: Settings) -> Iterator[Check]:
             f"{settings.topics.events} has {partitions}, topics.partitions says {settings.topics.partitions}",
             f"Set topics.partitions = {partitions}, so that new topics will fit.",
         )
+
+
+def _catalogue(settings: Settings, cluster: Cluster) -> Iterator[Check]:
+    topic = settings.topics.items
+    if topic not in cluster.partitions:
+        return  # said among the topics
+    consumer = Consumer(settings.client_properties({"group.id": "driftline-items"}))  # never joined
+    records = 0
+    try:
+        for number in range(cluster.partitions[topic]):
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ASK_S)
+            records += high - low
+    except KafkaException as error:
+        yield Check(
+            "catalogue", "fail", f"{topic}: {error.args[0].str()}", "See to the broker, or to the right to read it."
+        )
+        return
+    finally:
+        consumer.close()
+    if not records and settings.ranking.listed_only:
+        yield Check(
+            "catalogue",
+            "fail",
+            f"{topic} is empty, and ranking.listed_only leaves out what it does not hold: all lists are empty",
+            "Send the items (driftline produce --items FILE), or set ranking.listed_only=false.",
+        )
+    else:
+        yield Check("catalogue", "ok", f"{records} records on {topic}" if records else f"none: {topic} is empty")
 
 
 def _model(settings: Settings) -> Check:

@@ -58,7 +58,9 @@ class Metrics:
             "driftline_skew_corrected_events", "Events whose sender's clock was corrected.", registry=registry
         )
         self.rebuilt = Counter(
-            "driftline_rebuilt_states", "States that could not be read and were made anew from the log.", registry=registry
+            "driftline_rebuilt_states",
+            "States that could not be read and were made anew from the log.",
+            registry=registry,
         )
         self.misplaced = Counter(
             "driftline_misplaced_events",

@@ -238,7 +238,8 @@ class WorkerSection(Section):
     )
     corrupt_state: Literal["stop", "rebuild"] = Field(
         default="stop",
-        description='A state whose bytes cannot be read: "stop" ends the worker with an error that says where; "rebuild" '
+        description='A state whose bytes cannot be read: "stop" ends the worker with an error that says where; '
+        '"rebuild" '
         "makes it anew from what the events topic still holds of its partition, which takes seconds to minutes.",
     )
     web_host: str = Field(default="127.0.0.1", min_length=1, description="Address that the health pages listen on.")
@@ -429,6 +430,7 @@ class StateSection(Section):
             )
         except StateError as error:
             raise ValueError(str(error)) from None
+
     expire_after_s: Seconds = Field(
         default=400 * 86_400,
         ge=0,

@@ -42,6 +42,7 @@ def test_all_is_well(well: dict[str, Any], tmp_path: Path, monkeypatch: pytest.M
     assert {name for name, check in found.items() if check.status != "ok"} == {"broker"}
     assert found["broker"].status == "warn"
     assert "embedded" in found["broker"].todo
+    assert "is empty" in found["catalogue"].found
     assert not (tmp_path / "data").exists()  # it looks, and leaves nothing
 
 
@@ -65,6 +66,7 @@ class Case(NamedTuple):
         Case({"kafka.bootstrap_servers": "127.0.0.1:1"}, "broker", "fail", "Start Kafka there"),
         Case({"topics.changelog": "nothing"}, "topics", "fail", "driftline topics create"),
         Case({"topics.partitions": 9}, "partitions", "warn", "Set topics.partitions = 4"),
+        Case({"ranking.listed_only": True}, "catalogue", "fail", "driftline produce --items"),
         Case({"model.path": ""}, "model", "fail", "driftline train"),
         Case({"model.path": "/nowhere"}, "model", "fail", "/nowhere"),
         Case({"worker.data_dir": "/proc/nowhere"}, "data folder", "fail", "--data-dir"),
