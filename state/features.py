@@ -251,7 +251,7 @@ class FeatureReader:
                 catalogue knows them (a model does); 0: not known.
             views: for who has them, the states' windows at `times_s`; read here if not.
 
-        About 5 us of CPU a user without items, in batches of hundreds; half without the windows.
+        In batches of hundreds 4 us of CPU a user without items, 8 with full windows; 2 where `views` are given.
         Raises StateCorruptError for windows that cannot be read.
         """
         users = _Users(states, at_ms, self._settings, views)
@@ -417,7 +417,9 @@ class _Users:
         seen_s = counts["time_s"].astype(np.int64)
         self.count_age_s: I64 = np.minimum(now_s, MAX_TIME_S)[:, None] - seen_s
         shrink = np.exp2(np.minimum((ref_s - now_s) / settings.count_half_life_s, 0.0))
-        self.counts: F64 = np.where(self.is_counted, counts["amount"] * shrink[:, None], 0.0)
+        # Damaged bytes may pass for a state: an amount that is no number counts nothing.
+        sound = self.is_counted & np.isfinite(counts["amount"])
+        self.counts: F64 = np.where(sound, counts["amount"], np.float32(0.0)) * shrink[:, None]
 
         start_s = self.session_start_ms // 1000
         earlier_s = np.where(self.is_counted & (seen_s < start_s[:, None]), seen_s, -1).max(1)

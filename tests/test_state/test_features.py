@@ -23,7 +23,7 @@ from state.catalog import Catalog, CatalogItem
 from state.errors import FeatureError
 from state.features import FeatureReader, Values, features, table, times_s, with_table
 from state.interaction import Interaction
-from state.interest import InterestState
+from state.interest import COUNT, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import EVENT_TYPES, TYPE_CODES
@@ -339,6 +339,15 @@ def test_any_state_has_finite_features_within_their_ranges(
                 values = group[..., column]
                 assert (values >= feature.low).all(), feature.name
                 assert (values <= feature.high).all(), feature.name
+
+
+@pytest.mark.parametrize("amount", [math.nan, math.inf, -math.inf])
+def test_an_amount_of_damaged_bytes_counts_nothing(amount: float) -> None:
+    state = _shopper()
+    state.count_values = COUNT.pack(amount, NOON_MS // 1000, 1) + state.count_values[COUNT.size :]
+    read = READER.read([state], [END_MS], np.array([[key_of("tea"), key_of("cup")]], np.uint64), _catalog())
+    assert all(np.isfinite(group).all() for group in read)
+    assert read.pairs[0, 0, READER.pair.index(next(f for f in READER.pair if f.name == "count"))] == 0.0
 
 
 # --- the list of features
