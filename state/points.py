@@ -4,10 +4,11 @@
 that it is in, so an event of this visit counts most and one of last week least. *Share*: weight divided by that
 of all the user's interests of positive weight.
 
-*Trend*: the interest's share of the short window against its share of the long one. Dividing each window by all
-that the user did in it normalises for the windows' lengths, and for users who come once a week too, to whom
-everything would be rising on the day they come and fading ever after if lengths alone were divided by. The short
-window often holds one event or none, so it is filled up with `evidence` of weight spread as in the long one:
+*Trend*: the interest's share of the longest window but one (the day) against its share of the longest (the month).
+Dividing each window by all that the user did in it normalises for the windows' lengths, and for users who come once a
+week too, to whom everything would be rising on the day they come and fading ever after if lengths alone were divided
+by. The short window often holds one event or none, so it is filled up with `evidence` of weight spread as in the long
+one:
 
     ratio = (short + evidence * long_share) / ((short_total + evidence) * long_share)
 
@@ -18,6 +19,9 @@ compare with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +29,7 @@ import numpy.typing as npt
 from state.errors import StateError
 from state.window import Views, Windows, WindowSettings
 
+I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
 FADING, STEADY, RISING = "fading", "steady", "rising"
@@ -35,10 +40,6 @@ TRENDS = (FADING, STEADY, RISING)
 class PointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How interests are compared over time. Raises StateError on values that cannot work."""
 
-    short: str = "day"
-    """Name of the window that is compared ..."""
-    long: str = "month"
-    """... with this one."""
     rising: float = 2.0
     """A share twice as large as usual is rising: below that, a few clicks more or less decide."""
     fading: float = 0.5
@@ -53,32 +54,47 @@ class PointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not 0.0 < self.evidence < 1e9:
             raise StateError(f"points.evidence is {self.evidence}; set it above 0")
 
-    def columns(self, windows: WindowSettings) -> tuple[int, int]:
-        """Which windows `short` and `long` are. Raises StateError where they are none, or in the wrong order."""
-        names = [window.name for window in windows.windows]
-        for name in (self.short, self.long):
-            if name not in names:
-                raise StateError(f"points: there is no window {name!r}; the windows are {', '.join(names)}")
-        short, long = names.index(self.short), names.index(self.long)
-        if short >= long:
-            raise StateError(f"points: {self.short!r} is not shorter than {self.long!r}; exchange them")
-        return short, long
+
+class Points(NamedTuple):
+    """The interests of positive weight of n users, p in all: by user, the strongest first, equal ones by key."""
+
+    user: I64
+    """[p] which of the n."""
+    place: I64
+    """[p] 0 for a user's strongest, and so on."""
+    key: npt.NDArray[np.uint32]
+    """[p] `state.window.interest_key` of its name."""
+    weight: F64
+    share: F64
+    """[p] 0 .. 1 of the weight of all the user's interests."""
+    trend: npt.NDArray[np.int8]
+    """[p] 1 rising, 0 steady, -1 fading."""
+    first_s: I64
+    """[p] not seen before this time, as far back as is remembered (the longest window); to the pane."""
+    last_s: I64
+    """[p] not seen after this time; to the pane (10 minutes in the last half hour, 2 hours on the last day)."""
 
 
-class Point(msgspec.Struct, frozen=True, gc=False):
-    """One interest of a user."""
+def interest_points(windows: Windows, packed: Sequence[bytes], at_s: int | I64, settings: PointSettings) -> Points:
+    """The interest points of many users, from their windows, at one time or one for each of them.
 
-    key: int
-    """`state.window.interest_key` of its name."""
-    weight: float
-    share: float
-    """0 .. 1 of the weight of all the user's interests."""
-    trend: str
-    """One of TRENDS."""
-    first_s: int
-    """Not seen before this time, as far back as is remembered (the longest window); to the pane."""
-    last_s: int
-    """Not seen after this time; to the pane (10 minutes in the last half hour, 2 hours on the last day)."""
+    Raises StateCorruptError as `Windows.views`.
+    """
+    views = windows.views(packed, at_s)
+    weights = strengths(views, windows.settings)
+    order = np.lexsort((views.key, -weights, views.user))
+    order = order[weights[order] > 0.0]
+    user = views.user[order]
+    return Points(
+        user,
+        np.arange(len(order)) - np.searchsorted(user, user),
+        views.key[order],
+        weights[order],
+        shares(views, weights)[order],
+        _trends(views, settings)[order],
+        views.first_s[order],
+        views.last_s[order],
+    )
 
 
 def strengths(views: Views, settings: WindowSettings) -> F64:
@@ -96,43 +112,17 @@ def shares(views: Views, weights: F64) -> F64:
     return positive / _of_user(views, positive)
 
 
-def trends(views: Views, windows: WindowSettings, settings: PointSettings) -> npt.NDArray[np.int8]:
+def _trends(views: Views, settings: PointSettings) -> npt.NDArray[np.int8]:
     """[m] 1 rising, 0 steady, -1 fading."""
-    short_column, long_column = settings.columns(windows)
-    short = np.maximum(views.weights[:, short_column], 0.0)
-    long = np.maximum(views.weights[:, long_column], 0.0)
+    # A single window is compared with itself, and everything is steady.
+    short = np.maximum(views.weights[:, -2:][:, 0], 0.0)
+    long = np.maximum(views.weights[:, -1], 0.0)
     long_share = long / _of_user(views, long)
     now = short + settings.evidence * long_share
     usual = (_of_user(views, short, none=0.0) + settings.evidence) * long_share
     rising = (now >= settings.rising * usual) & (short > 0.0)
     fading = (now <= settings.fading * usual) & ~rising
     return rising.astype(np.int8) - fading.astype(np.int8)
-
-
-def points(
-    windows: Windows, packed: bytes, at_s: int, settings: PointSettings | None = None, most: int = 10
-) -> list[Point]:
-    """The user's strongest interests at `at_s`, the strongest first; of equal ones the smaller key.
-
-    Only those of positive weight. Raises StateCorruptError as `Windows.views`, StateError as
-    `PointSettings.columns`.
-    """
-    views = windows.views([packed], at_s)
-    weights = strengths(views, windows.settings)
-    parts = shares(views, weights)
-    codes = trends(views, windows.settings, settings or PointSettings())
-    order = [i for i in np.lexsort((views.key, -weights)).tolist() if weights[i] > 0.0]
-    return [
-        Point(
-            key=int(views.key[i]),
-            weight=float(weights[i]),
-            share=float(parts[i]),
-            trend=TRENDS[int(codes[i]) + 1],
-            first_s=int(views.first_s[i]),
-            last_s=int(views.last_s[i]),
-        )
-        for i in order[:most]
-    ]
 
 
 def _of_user(views: Views, amounts: F64, none: float = 1.0) -> F64:

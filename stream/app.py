@@ -6,6 +6,8 @@ driftline.items.v1  ──> catalogue, held whole by every worker
 driftline.events.v1 ──> interest ──> driftline.recommendations.v1   (and the state's changelog)
                            │ user_erased
                            ├──> driftline.erasures.v1
+                           │ too late
+                           ├──> driftline.events.v1.late
                            │ key is not its user
                            v
 driftline.events.v1.rekey ──> rekey ──> driftline.events.v1

@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from state.clock import Watermark
 from state.keys import event_key, split_user_key
+from stream.brokers import reach
 from stream.contract.aliases import USER_ERASED
 from stream.contract.control import (
     ERROR_OFFSET,
@@ -41,7 +42,6 @@ from stream.late import EventClock, first_record_ms
 from stream.pseudonym import pseudonyms_of
 from stream.settings import Settings
 
-_ASK_S = 20.0
 _FETCH_RECORDS = 5_000
 _SILENCE_S = 60.0
 
@@ -232,8 +232,11 @@ def read_topic(
         begins: called with (partition, first offset that retention has left) before the first record.
 
     Raises:
-        StreamError, RefusedError: see `audit`.
+        StreamError, RefusedError: see `audit`; BrokerError: no broker answers.
     """
+    known = reach(settings.client_properties()).partitions
+    if topic not in known:
+        raise RefusedError(f"there is no topic {topic}. Create it with driftline topics create.")
     consumer = Consumer(
         settings.client_properties(
             {
@@ -246,20 +249,21 @@ def read_topic(
         )
     )
     try:
-        yield from _read_all(consumer, topic, tell, begins)
+        yield from _read_all(consumer, topic, known[topic], tell, begins)
     finally:
         consumer.close()
 
 
 def _read_all(
-    consumer: Consumer, topic: str, tell: Callable[[int, int], None], begins: Callable[[int, int], None]
+    consumer: Consumer,
+    topic: str,
+    partitions: int,
+    tell: Callable[[int, int], None],
+    begins: Callable[[int, int], None],
 ) -> Iterator[Message]:
-    found = consumer.list_topics(topic, _ASK_S).topics[topic]
-    if found.error is not None:
-        raise RefusedError(f"topic {topic}: {found.error}. Create it with driftline topics create.")
     starts: list[TopicPartition] = []
     remaining = 0
-    for number in found.partitions:
+    for number in range(partitions):
         low, high = watermarks(consumer, topic, number)
         begins(number, low)
         if high > low:

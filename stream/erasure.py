@@ -48,7 +48,7 @@ class ErasureLog:
         """The erasures known so far."""
 
     def catch_up(self) -> ErasedUsers:
-        """Read on to the present end. 20 to 100 ms, and 1 s for each 100,000 erasures that are new.
+        """Read on to the present end; what was read before is not read again.
 
         Raises:
             StreamError: the topic does not answer or does not end, or the broker refuses.

@@ -12,7 +12,7 @@ from model.ranking.candidates import Fired, Scores
 from model.ranking.lists import Interest, Reason
 from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
-from state.points import TRENDS, PointSettings, shares, strengths, trends
+from state.points import TRENDS, PointSettings, interest_points
 from state.settings import StateSettings
 from state.weights import PURCHASE
 from state.window import interest_key
@@ -81,24 +81,16 @@ class Explainer:
         """The interest points of each user at the user's newest event."""
         states = [request.state for request in block.requests]
         at_s = np.array([state.last_time_ms // 1000 for state in states], np.int64)
-        windows = self._settings.windowing
-        views = windows.views([state.windows for state in states], at_s)  # m interests, sorted by user and key
-        weights = strengths(views, windows.settings)  # m
-        parts = shares(views, weights)  # m
-
-        top = np.lexsort((views.key, -weights, views.user))  # m, of each user the strongest first
-        top = top[weights[top] > 0.0]
-        user = views.user[top]
-        place = np.arange(len(top)) - np.searchsorted(user, user)
-        top = top[place < INTERESTS]
+        points = interest_points(self._settings.windowing, [state.windows for state in states], at_s, _POINTS)
+        top = np.flatnonzero(points.place < INTERESTS)
         found = zip(
-            views.user[top].tolist(),
-            views.key[top].tolist(),
-            weights[top].tolist(),
-            parts[top].tolist(),
-            trends(views, windows.settings, _POINTS)[top].tolist(),
-            views.first_s[top].tolist(),
-            views.last_s[top].tolist(),
+            points.user[top].tolist(),
+            points.key[top].tolist(),
+            points.weight[top].tolist(),
+            points.share[top].tolist(),
+            points.trend[top].tolist(),
+            points.first_s[top].tolist(),
+            points.last_s[top].tolist(),
             strict=True,
         )
         shown: list[list[Interest]] = [[] for _ in states]
@@ -107,11 +99,11 @@ class Explainer:
             if name is not None:
                 shown[row].append(Interest(name, weight, round(share, 4), TRENDS[trend + 1], first_s, last_s))
 
-        strong = np.flatnonzero(parts >= _INTEREST_SHARE)
+        strong = np.flatnonzero(points.share >= _INTEREST_SHARE)
         none = self._no_category
-        codes = np.array([self._category_code.get(key, none) for key in views.key[strong].tolist()], np.int64)
+        codes = np.array([self._category_code.get(key, none) for key in points.key[strong].tolist()], np.int64)
         explains = np.zeros((block.rows, none + 1), np.bool_)
-        explains[views.user[strong], codes] = True
+        explains[points.user[strong], codes] = True
         explains[:, none] = False
         return Interests(shown, explains)
 

@@ -2,12 +2,19 @@ import msgspec
 import numpy as np
 import pytest
 
+from model.ranking.block import Block, Request
 from model.ranking.candidates import Candidates, Scores
 from model.ranking.explain import INTERESTS, Explainer
 from model.ranking.fallback import Popular
+from model.ranking.index import ItemIndex
 from model.ranking.lists import Interest, Reason
 from model.ranking.settings import RankingSettings
 from model.serving import Serving
+from state.interaction import Interaction
+from state.interest import InterestState
+from state.keys import key_of
+from state.settings import StateSettings
+from state.window import Window, WindowSettings, interest_key
 
 MILK, BREAD, BUTTER, JAM, HAMMER, NAILS, SCREWS, UNSOLD = range(8)
 
@@ -96,6 +103,17 @@ def test_interests_are_the_strongest_categories_with_their_shares(artifact, stat
     assert shown[0][0].last_seen_s == newest_s
     assert shown[1:] == [[], []]
     assert len(shown[0]) <= INTERESTS
+
+
+def test_interests_come_from_whatever_windows_the_settings_have(artifact) -> None:
+    settings = StateSettings(windows=WindowSettings((Window("visit", 3600, 600, cells=5),)))
+    state = InterestState()
+    event = Interaction(1, 1, 1_700_000_000_000, (key_of("milk"),), ("food",), 1.0, 0)
+    state.apply(event, settings)
+    request = Request(b"u", event, state, Popular(artifact.popularity, 3), {interest_key("food"): "food"})
+    block = Block([request], ItemIndex(artifact.item_ids), settings)
+    ((food,),) = Explainer(artifact, settings, 128).interests(block).shown
+    assert (food.name, food.weight, food.share, food.trend) == ("food", 1.0, 1.0, "steady")
 
 
 def test_a_reason_on_the_wire_holds_what_it_has() -> None:
