@@ -208,7 +208,8 @@ class Recommender:
                 waiting.tokens.append(self.serving.session_token)
                 waiting.types.append(SESSION_START)
             if weight != 0.0 and interaction.type not in NEGATIVE_TYPES:
-                for item in interaction.items:
+                # As many as `recent` keeps: an order of a thousand lines would be a thousand steps of one user.
+                for item in interaction.items[-settings.recent_items :]:
                     token = token_of(item)
                     if token is not None:
                         waiting.tokens.append(token)

@@ -479,6 +479,6 @@ class _Blocks:
 
 
 def _cut(text: str, size_bytes: int) -> bytes:
-    """UTF-8, at most so many bytes, cut between characters. Half a surrogate pair, which JSON may carry, is no text."""
+    """UTF-8, at most so many bytes, cut between characters. Half a surrogate pair is no text."""
     data = text.encode("utf-8", "replace")
     return data if len(data) <= size_bytes else data[:size_bytes].decode("utf-8", "ignore").encode()

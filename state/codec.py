@@ -25,7 +25,8 @@ _decode = msgspec.msgpack.Decoder(InterestState).decode
 
 _ADVICE = (
     "The store or the changelog was damaged or written by a newer Driftline: stop the worker, delete its data "
-    "folder (it is rebuilt from the changelog) and start it again; if the error returns, erase this user's state."
+    "folder (it is rebuilt from the changelog) and start it again; if the error returns, set worker.corrupt_state = "
+    "rebuild: this user's state is then made anew from the log."
 )
 
 

@@ -35,10 +35,6 @@ class IdleSweep:
         self._rest_ms = expire_after_ms // _PASSES_PER_LIFE
         self._cursor = _BEFORE_USERS
         self._next_pass_ms = 0
-        self.passes = 0
-        """Walks through the whole store that were ended."""
-        self.unreadable = 0
-        """Values that were no state, and stay where they are: the user's next event has to deal with them."""
 
     def step(self, scan: Scan, watermark_ms: int, limit: int, busy: Container[bytes] = ()) -> list[bytes]:
         """The expired among the next keys, at most `limit` of them read; nothing between two passes.
@@ -53,18 +49,18 @@ class IdleSweep:
             return []
         keep_since_ms = watermark_ms - self._expire_after_ms
         found = scan(self._cursor, limit)
-        expired = [key for key, value in found if key not in busy and self._newest_ms(value) < keep_since_ms]
+        expired = [key for key, value in found if key not in busy and _newest_ms(value) < keep_since_ms]
         if len(found) == limit:
             self._cursor = found[-1][0]
         else:
             self._cursor = _BEFORE_USERS
             self._next_pass_ms = watermark_ms + self._rest_ms
-            self.passes += 1
         return expired
 
-    def _newest_ms(self, value: bytes) -> int:
-        try:
-            return decode_state(value).last_time_ms
-        except StateCorruptError:
-            self.unreadable += 1
-            return 2**63 - 1
+
+def _newest_ms(value: bytes) -> int:
+    """Of a state; of bytes that are none, a time that never expires: the user's next event has to deal with them."""
+    try:
+        return decode_state(value).last_time_ms
+    except StateCorruptError:
+        return 2**63 - 1

@@ -25,7 +25,7 @@ def key_of(text: str) -> int:
     integer everywhere); 0 becomes 1, since 0 means "no item". Among a million ids the chance
     that any two share a key is 5e-8.
     """
-    # surrogatepass: JSON may carry half a surrogate pair, and an id must not stop a worker.
+    # surrogatepass: half a surrogate pair in an id must not stop a worker, wherever the id was read.
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "little") & 0x7FFF_FFFF_FFFF_FFFF) or 1
 

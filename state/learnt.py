@@ -56,7 +56,7 @@ class LearntItems:
         place = key % self._places
         item, since, known = self._at(place)
         if (item == key and category != known) or (item != key and (not item or offset - since >= HOLD)):
-            # Half a surrogate pair, which JSON may carry, is no text.
+            # Half a surrogate pair is no text; msgspec refuses it, but not everything is read by msgspec.
             self._known[place] = key, offset, category.encode("utf-8", "replace").decode()
             self._undrained.add(place)
 

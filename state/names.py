@@ -17,6 +17,9 @@ MAX_NAMES = 20_000
 """Names kept of a partition; those beyond it are not shown. Catalogues have hundreds or thousands of categories."""
 MAX_NAME_CHARS = 80
 
+# Of one record, 660 kB at most: brokers take a megabyte by default.
+_MAX_RECORD_NAMES = 2_000
+
 _KEY = b"\0names"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
@@ -42,19 +45,19 @@ class Names:
             if name:
                 key = interest_key(name)
                 if key not in self.by_key and len(self.by_key) < MAX_NAMES:
-                    # Half a surrogate pair, which JSON may carry, is no text.
+                    # Half a surrogate pair is no text; msgspec refuses it, but not everything is read by msgspec.
                     shown = name[:MAX_NAME_CHARS].encode("utf-8", "replace").decode()
                     self.by_key[key] = shown
                     self._undrained.append((key, shown))
 
     def drain(self) -> list[tuple[bytes, bytes]]:
         """Records for the changelog since the last drain."""
-        if not self._undrained:
-            return []
-        record = names_key(self._records), _encode(self._undrained)
+        records = []
+        for at in range(0, len(self._undrained), _MAX_RECORD_NAMES):
+            records.append((names_key(self._records), _encode(self._undrained[at : at + _MAX_RECORD_NAMES])))
+            self._records += 1
         self._undrained = []
-        self._records += 1
-        return [record]
+        return records
 
     @classmethod
     def load(cls, get: Callable[[bytes], bytes | None]) -> Names:

@@ -74,8 +74,10 @@ def remove_abandoned(folder: Path, in_use: Container[str], now_s: Callable[[], f
     """
     removed = []
     for path in sorted(folder.glob("*.db")):
+        if path.name in in_use:
+            continue  # its files come and go under a look at them
         newest_s = max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
-        if path.name not in in_use and now_s() - newest_s > _MAX_AWAY_S:
+        if now_s() - newest_s > _MAX_AWAY_S:
             shutil.rmtree(path)
             removed.append(path)
     return removed

@@ -33,6 +33,9 @@ SNAPSHOT_KEY = b"\0trend"
 MAX_ITEMS = 20_000
 """Items kept in a snapshot: its record then has 320 kB, below the megabyte that brokers take by default."""
 
+MAX_DELTA_EVENTS = 20_000
+"""Events of a delta's record, 480 kB: an event may have a thousand items, and a chunk many such events."""
+
 _VERSION = 1
 _HEAD = struct.Struct("<BQIqqI")
 """Of both records: version, epoch, offsets of an epoch, reference time and newest time in ms, number of entries."""
@@ -161,12 +164,12 @@ class Trend:
             old_deltas, self._deltas = self._deltas, 0
             self._border = False
             records.append((SNAPSHOT_KEY, self._snapshot_record()))
-        if self._undrained:
-            head = self._head(0, 0, len(self._undrained))
-            events = b"".join([_EVENT.pack(*event) for event in self._undrained])
-            records.append((delta_key(self._deltas), head + events))
+        for at in range(0, len(self._undrained), MAX_DELTA_EVENTS):
+            part = self._undrained[at : at + MAX_DELTA_EVENTS]
+            events = b"".join([_EVENT.pack(*event) for event in part])
+            records.append((delta_key(self._deltas), self._head(0, 0, len(part)) + events))
             self._deltas += 1
-            self._undrained.clear()
+        self._undrained.clear()
         records.extend((delta_key(index), None) for index in range(self._deltas, old_deltas))
         return records
 

@@ -516,7 +516,7 @@ def _corrupt(what: str) -> StateCorruptError:
     return StateCorruptError(
         f"a user's windows cannot be read: {what}. The store or the changelog was damaged or written by a newer "
         "Driftline: stop the worker, delete its data folder (it is rebuilt from the changelog) and start it again; "
-        "if the error returns, erase this user's state."
+        "if the error returns, set worker.corrupt_state = rebuild: the user's state is then made anew from the log."
     )
 
 

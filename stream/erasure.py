@@ -20,7 +20,7 @@ from stream.brokers import reach
 from stream.contract.aliases import USER_ERASED
 from stream.contract.control import ErasureConfirmed, decode_erasure
 from stream.contract.event import Event, encode_event
-from stream.contract.times import time_ms
+from stream.contract.times import FIRST_MS, time_ms
 from stream.engine.asking import patiently, watermarks
 from stream.errors import ProduceError, ReadError, StreamError, TopicError
 from stream.settings import Settings
@@ -122,7 +122,17 @@ class ErasureLog:
         if source.offset >= high:
             self._foreign += 1
         elif source.offset >= low:
-            self.users.add(source.partition, confirmed.user_hash, source.offset, time_ms(confirmed.requested_at))
+            self.users.add(source.partition, confirmed.user_hash, source.offset, _requested_ms(confirmed))
+
+
+def _requested_ms(confirmed: ErasureConfirmed) -> int:
+    """When the erasure was asked for. One confirmation that cannot be read must not stop every worker: then it holds
+    by its place in the log alone."""
+    try:
+        return time_ms(confirmed.requested_at)
+    except ValueError as error:
+        logger.warning("the erasure of user %s (hash) has no time: %s", confirmed.user_hash, error)
+        return FIRST_MS
 
 
 @dataclass(frozen=True)

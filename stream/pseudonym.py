@@ -75,7 +75,7 @@ class Pseudonyms:
 
 
 def _pseudonym(key: bytes, user: str) -> str:
-    # surrogatepass: JSON may carry half a surrogate pair, and an id must not stop a worker.
+    # surrogatepass: half a surrogate pair in an id must not stop a worker, wherever the id was read.
     return "~" + hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
 

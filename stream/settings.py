@@ -240,7 +240,8 @@ class WorkerSection(Section):
         default="stop",
         description='A state whose bytes cannot be read: "stop" ends the worker with an error that says where; '
         '"rebuild" '
-        "makes it anew from what the events topic still holds of its partition, which takes seconds to minutes.",
+        "makes it anew from what the events topic still holds of its partition: some microseconds for each of its "
+        "records, ten minutes at most.",
     )
     web_host: str = Field(default="127.0.0.1", min_length=1, description="Address that the health pages listen on.")
     web_port: Port = Field(default=6066, description="Port of the health pages; 0 for none.")

@@ -25,7 +25,7 @@ from stream.contract.control import (
     user_hash,
 )
 from stream.contract.recommendation import Source
-from stream.contract.times import iso_utc
+from stream.contract.times import END_MS, FIRST_MS, iso_utc
 from stream.engine import Chunk
 from stream.erasure import ErasureLog
 from stream.metrics import Metrics
@@ -92,6 +92,8 @@ class Forgotten:
 
     def erase(self, user: bytes, offset: int, requested_ms: int) -> None:
         """A `user_erased` was read."""
+        # Producers may set any timestamp; the confirmation's must be a time that every worker can read.
+        requested_ms = min(max(requested_ms, FIRST_MS), END_MS - 1)
         self.erasures.append(Erasure(user, offset, requested_ms))
         self._local.add(self._number, user_hash(user), -1, requested_ms)
         self.pending.add(user)
@@ -154,9 +156,10 @@ class Forgetter:
 
     def _erase(self, chunk: Chunk, portion: Portion, forgotten: Forgotten) -> None:
         number = chunk.partition.number
+        for user in dict.fromkeys(erasure.user for erasure in forgotten.erasures):
+            chunk.put(user, None)
+            chunk.send(self._topics.recommendations, None, user, number)
         for erasure in forgotten.erasures:
-            chunk.put(erasure.user, None)
-            chunk.send(self._topics.recommendations, None, erasure.user, number)
             confirmed = ErasureConfirmed(
                 user_hash=user_hash(erasure.user),
                 erased_at=iso_utc(self._now_ms()),

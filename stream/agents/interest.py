@@ -23,6 +23,7 @@ from model.recommender import Portion, Recommender
 from state.catalog import Catalog
 from state.clock import Watermark
 from state.codec import decode_state, encode_state
+from state.erasure import FORGET_ALL_MS
 from state.errors import StateCorruptError
 from state.interaction import Interaction
 from state.interest import InterestState
@@ -129,7 +130,7 @@ class InterestAgent:
         portions = [
             Portion(
                 batch,
-                self._states(chunk, batch),
+                self._states(chunk, batch, forgotten),
                 self._trend_of(chunk),
                 self._names_of(chunk),
                 keep_since_ms=forgotten.keep_since_ms,
@@ -200,7 +201,10 @@ class InterestAgent:
             # Before anything else: the watermark must be the same in a replay, which knows of later erasures.
             late_by_ms = watermark.late_by_ms(at_ms, self._grace_ms)
             offset = record.offset() or 0
-            if (offset < forgotten.reach or headers) and forgotten.covers(user, offset, headers):
+            if (offset < forgotten.reach or headers) and any(
+                forgotten.covers(name, offset, headers)
+                for name in ([user] if self._pseudonyms is None else self._pseudonyms.keys_of(sent))
+            ):
                 self._metrics.events.labels(event.event_type, "erased").inc()
                 continue
             if event.event_type == USER_ERASED:
@@ -300,47 +304,54 @@ class InterestAgent:
             learnt.learn(offset, key, named)
         return named
 
-    def _states(self, chunk: Chunk, batch: list[tuple[bytes, Interaction]]) -> dict[bytes, InterestState]:
-        """The states of the batch's known users; the recommender adds new ones."""
-        users = list({user for user, _ in batch})
+    def _states(
+        self, chunk: Chunk, batch: list[tuple[bytes, Interaction]], forgotten: Forgotten
+    ) -> dict[bytes, InterestState]:
+        """The states of the batch's known users, but those erased before their first event in it; the recommender
+        adds new ones."""
+        first: dict[bytes, int] = {}
+        for (user, _), keep_since_ms in zip(batch, forgotten.keep_since_ms, strict=True):
+            first.setdefault(user, keep_since_ms)
+        users = [user for user, keep_since_ms in first.items() if keep_since_ms != FORGET_ALL_MS]
         values = chunk.get_many(users)
         try:
             return {user: decode_state(value) for user, value in zip(users, values, strict=True) if value is not None}
         except StateCorruptError:
-            states = {user: self._mended(chunk, user, value) for user, value in zip(users, values, strict=True)}
-            return {user: state for user, state in states.items() if state is not None}
+            return self._mended(chunk, dict(zip(users, values, strict=True)))
 
-    def _mended(self, chunk: Chunk, user: bytes, value: bytes | None) -> InterestState | None:
-        """A state, made anew from the log where its bytes cannot be read.
+    def _mended(self, chunk: Chunk, values: dict[bytes, bytes | None]) -> dict[bytes, InterestState]:
+        """The states in `values`, those that cannot be read made anew from the log.
 
         Raises:
-            StateCorruptError: they cannot, and there is no history to go by.
+            StateCorruptError: there is such a state, and no history to go by.
         """
-        if value is None:
-            return None
-        try:
-            return decode_state(value)
-        except StateCorruptError as error:
-            at = chunk.partition
-            if self._history is None:
-                raise StateCorruptError(
-                    f"user {user_hash(user)} (hash) on partition {at.number} of {at.changelog}: {error} Or set "
-                    "worker.corrupt_state = rebuild: this user's state is then made anew from the log."
-                ) from error
+        states: dict[bytes, InterestState] = {}
+        damaged: set[bytes] = set()
+        for user, value in values.items():
+            try:
+                if value is not None:
+                    states[user] = decode_state(value)
+            except StateCorruptError as error:
+                whose = f"user {user_hash(user)} (hash) on partition {chunk.partition.number}"
+                if self._history is None:
+                    raise StateCorruptError(f"{whose} of {chunk.partition.changelog}: {error}") from error
+                logger.warning("the state of %s cannot be read: %s", whose, error)
+                damaged.add(user)
+        if damaged and self._history is not None:
             metrics = Metrics(CollectorRegistry())  # thrown away: these events were counted when they came
             reader = InterestAgent(
                 self._settings, self._recommender, metrics, self._now_ms, self._erasures, catalog=self._catalog
             )
-            state = rebuilt(
+            states |= rebuilt(
                 chunk,
-                user,
+                damaged,
                 self._history,
                 lambda part, forgotten: reader._read(part, self._partitions, forgotten)[0],
                 Forgetter(self._settings, metrics, self._now_ms, self._erasures),
                 self._recommender,
             )
-            self._metrics.rebuilt.inc()
-            return state
+            self._metrics.rebuilt.inc(len(damaged))
+        return states
 
     def _trend_of(self, chunk: Chunk) -> Trend:
         trend = chunk.memo.get("trend")

@@ -1,6 +1,6 @@
-"""A user's state anew from the log, where its bytes cannot be read and `worker.corrupt_state` is "rebuild".
+"""States anew from the log, where their bytes cannot be read and `worker.corrupt_state` is "rebuild".
 
-Reads the user's partition from the first record that retention has left up to the chunk in hand, as the agent reads
+Reads their partition once from the first record that retention has left up to the chunk in hand, as the agent reads
 it: what is late, erased or unusable there is so here. That costs some microseconds for each record of the partition,
 whosever it is.
 """
@@ -8,7 +8,7 @@ whosever it is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from confluent_kafka import Message
 
@@ -17,7 +17,6 @@ from state.interaction import Interaction
 from state.interest import InterestState
 from state.store import MemoryStore
 from stream.agents.forget import Forgetter, Forgotten
-from stream.contract.control import user_hash
 from stream.engine import Chunk
 from stream.engine.cycle import Partition
 
@@ -30,13 +29,13 @@ History = Callable[[str, int, int], Iterable[Sequence[Message]]]
 
 
 def rebuilt(
-    chunk: Chunk, user: bytes, history: History, read: Read, forgetter: Forgetter, recommender: Recommender
-) -> InterestState | None:
-    """The state of `user` before `chunk`; None where the log says nothing of them, or they were erased.
+    chunk: Chunk, users: Container[bytes], history: History, read: Read, forgetter: Forgetter, recommender: Recommender
+) -> dict[bytes, InterestState]:
+    """The states of `users` before `chunk`, without those of whom the log says nothing, or who were erased.
 
     Args:
-        chunk: where the state is needed.
-        user: key of the state.
+        chunk: where the states are needed.
+        users: their keys.
         history: gives the log.
         read: the agent's reading; counters and what it sends must not matter to it.
         forgetter: of its own, for the same reason.
@@ -50,23 +49,18 @@ def rebuilt(
     trend = recommender.new_trend()
     first: int | None = None
     for run in history(at.topic, at.number, until):
+        at.alive()
         first = run[0].offset() if first is None else first
         part = Chunk(scratch, run, lambda _: None)
         (forgotten,) = forgetter.begin([part])
         batch = read(part, forgotten)
         limits = forgotten.keep_since_ms
-        own = [index for index, (key, _) in enumerate(batch) if key == user]
+        own = [index for index, (key, _) in enumerate(batch) if key in users]
         portion = Portion(
             [batch[index] for index in own], states, trend, keep_since_ms=[limits[index] for index in own]
         )
         recommender.absorb(portion)
-        if user in forgotten.pending:
+        for user in forgotten.pending:
             states.pop(user, None)
-    logger.warning(
-        "The state of user %s on partition %d was made anew from the log, offsets %s to %d.",
-        user_hash(user),
-        at.number,
-        first,
-        until - 1,
-    )
-    return states.get(user)
+    logger.warning("States on partition %d were made anew from the log, offsets %s to %d.", at.number, first, until - 1)
+    return states

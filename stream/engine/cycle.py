@@ -56,9 +56,19 @@ _MAX_ABORTS_IN_A_ROW = 20
 class Partition:
     """One assigned partition of the chunk topic: its ledger, its store, and what the agent remembers of it."""
 
-    __slots__ = ("changelog", "changelog_end", "ledger", "memo", "number", "store", "topic")
+    __slots__ = ("alive", "changelog", "changelog_end", "ledger", "memo", "number", "store", "topic")
 
-    def __init__(self, topic: str, number: int, changelog: str | None, store: Store, expected: int) -> None:
+    def __init__(
+        self,
+        topic: str,
+        number: int,
+        changelog: str | None,
+        store: Store,
+        expected: int,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`alive`: to be called now and then by work on a chunk that takes many seconds, so that it is no stall."""
+        self.alive = alive
         self.topic = topic
         self.number = number
         self.changelog = changelog
@@ -213,6 +223,7 @@ class Cycle:
                     self.changelog,
                     self._open_store(position.topic, position.partition),
                     expected,
+                    self._is_alive,
                 )
             )
         if fresh and self.changelog is not None:
@@ -255,6 +266,9 @@ class Cycle:
 
     def _tell_remaining(self, records: int) -> None:
         self.recovery_remaining_records = records
+        self._is_alive()
+
+    def _is_alive(self) -> None:
         self.alive_s = time.monotonic()
 
     # ------------------------------------------------------------------ fetch
@@ -447,12 +461,19 @@ class Cycle:
                 f"the agent of {partition.topic} stores values, but its topic names no changelog. "
                 "Declare it with ChunkTopic(changelog=...)."
             )
+
+        def last_delivered(error: KafkaError | None, message: Message) -> None:
+            partition.delivered(error, message)
+            failed(error, message)
+
         last = len(chunk.puts) - 1
         for index, (key, value) in enumerate(chunk.puts):
-            if index < last:
-                _produce_one(producer, changelog, value, key, number)
+            if index == last:
+                _produce_one(producer, changelog, value, key, number, on_delivery=last_delivered)
+            elif key[:1] == b"\0":  # the partition's own records, which may grow: watch their fate
+                _produce_one(producer, changelog, value, key, number, on_delivery=failed)
             else:
-                _produce_one(producer, changelog, value, key, number, on_delivery=partition.delivered)
+                _produce_one(producer, changelog, value, key, number)
         for topic, sent, sent_key, to, headers in chunk.sends:
             if headers is None:
                 _produce_one(producer, topic, sent, sent_key, to)

@@ -34,6 +34,8 @@ def records_before(client: Mapping[str, Any], topic: str, number: int, until: in
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            # Retention may overtake the reader: half a history, silently, would be worse than none.
+            "auto.offset.reset": "error",
         }
     )
     try:

@@ -41,3 +41,12 @@ def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damage_is_told() -> None:
     with pytest.raises(StateCorruptError, match="delete its data folder"):
         Names.load({names_key(0): b"\xc1"}.get)
+
+
+def test_no_record_outgrows_what_a_broker_takes() -> None:
+    names = Names()
+    names.learn([f"{number} {'🎬' * 100}" for number in range(5_000)])
+    records = names.drain()
+    assert len(records) == 3
+    assert max(len(value) for _, value in records) < 700_000
+    assert Names.load(dict(records).get).by_key == names.by_key

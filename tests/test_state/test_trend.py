@@ -192,3 +192,18 @@ def test_a_delta_of_an_older_epoch_is_no_longer_one() -> None:
     assert left[delta_key(1)] is not None  # the stale one, beside the new snapshot
     loaded = Trend.load(left.get, HALF_LIFE_S, refresh_events=4)
     assert (loaded.epoch, loaded.snapshot) == (trend.epoch, trend.snapshot)
+
+
+def test_no_record_outgrows_what_a_broker_takes() -> None:
+    """An event may have a thousand items, and a chunk many such events: the partition would stop for good."""
+    trend, store = new(), dict[bytes, bytes | None]()
+    trend.refresh_events = 100
+    for item in range(50_000):
+        trend.add(0, item=item + 1, weight=1.0, time_ms=0)
+    store.update(trend.drain())
+    assert len(store) == 3
+    assert max(len(value or b"") for value in store.values()) < 500_000
+    loaded = Trend.load(store.get, HALF_LIFE_S, refresh_events=100)
+    for one in (trend, loaded):
+        one.enter(100)
+    assert loaded.snapshot == trend.snapshot

@@ -92,3 +92,18 @@ def test_what_is_no_confirmation_is_not_passed_over(settings: Settings) -> None:
     assert producer.flush(10) == 0
     with pytest.raises(ContractError, match="who writes"):
         ErasureLog(settings).catch_up()
+
+
+def test_a_confirmation_without_a_time_holds_by_its_place(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """It is compacted and kept for ever: it must not stop every worker at its start."""
+    _fill_events(settings, 10)
+    done = ErasureConfirmed(
+        user_hash=ANN, erased_at=AT, source=Source(settings.topics.events, 1, 4), requested_at="1960-01-01T00:00:00Z"
+    )
+    producer = Producer(settings.client_properties())
+    producer.produce(settings.topics.erasures, encode_control(done), done.key)
+    assert producer.flush(10) == 0
+    with caplog.at_level(logging.WARNING):
+        users = ErasureLog(settings).catch_up()
+    assert users.covers(1, ANN, 3)
+    assert "has no time" in caplog.text
