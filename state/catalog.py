@@ -250,7 +250,8 @@ class Catalog:
         return self._of_paths(rows, self._interest, np.dtype(np.uint32))
 
     def _interest(self, path: tuple[str, ...]) -> int:
-        return interest_key(path[min(self._level, len(path)) - 1]) if path else 0
+        name = path[min(self._level, len(path)) - 1] if path else ""
+        return interest_key(name) if name else 0
 
     def _of_paths(self, rows: I64, of: Callable[[tuple[str, ...]], int], dtype: np.dtype[T_Int]) -> npt.NDArray[T_Int]:
         """A number of each row's path, computed once for each path."""

@@ -31,8 +31,8 @@ from state.errors import FeatureError
 from state.interest import COUNT, COUNT_DTYPE, KEY_BYTES, RECENT, RECENT_DTYPE, InterestState
 from state.points import shares, strengths
 from state.settings import StateSettings
-from state.weights import NEGATIVE_TYPES, PURCHASE
-from state.window import MAX_TIME_S, Views
+from state.weights import NEGATIVE_TYPES, PURCHASE, WeightSettings
+from state.window import MAX_TIME_S
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -140,10 +140,10 @@ def features(windows: Sequence[str]) -> tuple[Feature, ...]:
             1,
         ),
         Feature("interests", user, "Interests of positive weight", "log(interests, 63)", 0, 1),
-        Feature("top_interest", user, "Share of the strongest interest", "share", 0, 1),
+        Feature("top_share", user, "Share of the strongest interest", "share", 0, 1),
         Feature("spread", user, "Entropy of the interests' shares: 0 for one, 1 for 64 equal ones", "bits / 6", 0, 1),
         Feature("items", user, "Items with a count of their own", "log(items, 255)", 0, 1),
-        Feature("items_weight", user, "Sum of their positive counts, decayed", "log(weight, 65535)", 0, 1),
+        Feature("items_sum", user, "Sum of their positive counts, decayed", "log(weight, 65535)", 0, 1),
         Feature("items_bought", user, "Share of these items that were bought", "share", 0, 1),
         Feature("items_against", user, "Share of these items with a count below 0", "share", 0, 1),
         Feature("recent_bought", user, "Share of purchases among the recent items", "share", 0, 1),
@@ -196,8 +196,10 @@ def features(windows: Sequence[str]) -> tuple[Feature, ...]:
 class FeatureReader:
     """Reads features, for states of these settings. Holds no user."""
 
-    def __init__(self, settings: StateSettings) -> None:
+    def __init__(self, settings: StateSettings, weights: WeightSettings) -> None:
+        """weights: what events counted in the states; features are of that meaning only."""
         self._settings = settings
+        self._weights = weights
         self._windows = settings.windows.windows
         self.features = features([window.name for window in self._windows])
         """All, in their order."""
@@ -217,7 +219,8 @@ class FeatureReader:
             VERSION,
             [(f.name, f.group) for f in self.features],
             windows,
-            [s.recent_items, s.max_counted_items, s.session_gap_s, s.count_half_life_s],
+            [s.recent_items, s.max_counted_items, s.session_gap_s, s.count_half_life_s, s.windows.grace_s],
+            msgspec.structs.astuple(self._weights),
         )
         return blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
 
@@ -226,8 +229,8 @@ class FeatureReader:
         if fingerprint != self.fingerprint:
             raise FeatureError(
                 f"these features have the fingerprint {self.fingerprint} (version {VERSION}), and {fingerprint} is "
-                "wanted: the version, the windows or another setting of [state] differ. Train the model again with "
-                "these settings, or start with those that it was trained with."
+                "wanted: the version, the windows, the weights or another setting of [state] differ. Train the model "
+                "again with these settings, or start with those that it was trained with."
             )
 
     def read(
@@ -238,7 +241,6 @@ class FeatureReader:
         catalog: ItemCatalog | None = None,
         *,
         interests: U32 | None = None,
-        views: Views | None = None,
     ) -> Values:
         """Features of users as they are after an event, and of items for them.
 
@@ -249,12 +251,10 @@ class FeatureReader:
             catalog: what is known of items; None: nothing is.
             interests: u32[n, k], `state.window.interest_key` of the items' categories where something other than the
                 catalogue knows them (a model does); 0: not known.
-            views: for who has them, the states' windows at `times_s`; read here if not.
 
-        In batches of hundreds 4 us of CPU a user without items, 8 with full windows; 2 where `views` are given.
         Raises StateCorruptError for windows that cannot be read.
         """
-        users = _Users(states, at_ms, self._settings, views)
+        users = _Users(states, at_ms, self._settings)
         n = len(states)
         if keys is None:
             none = np.empty((n, 0, 0), np.float32)
@@ -382,9 +382,7 @@ class FeatureReader:
 class _Users:
     """The packed lists of n states as arrays: C counted items, H recent ones."""
 
-    def __init__(
-        self, states: Sequence[InterestState], at_ms: Sequence[int] | I64, settings: StateSettings, views: Views | None
-    ) -> None:
+    def __init__(self, states: Sequence[InterestState], at_ms: Sequence[int] | I64, settings: StateSettings) -> None:
         n, h, c = len(states), settings.recent_items, settings.max_counted_items
         self.n = n
         self._windows = len(settings.windows.windows)
@@ -424,9 +422,7 @@ class _Users:
         start_s = self.session_start_ms // 1000
         earlier_s = np.where(self.is_counted & (seen_s < start_s[:, None]), seen_s, -1).max(1)
         self.away_s = np.where(earlier_s >= 0, np.minimum(start_s, MAX_TIME_S) - earlier_s, _LONG_S)
-        if views is None:
-            views = settings.windowing.views([s.windows for s in states], np.clip(now_s, 0, MAX_TIME_S))
-        self.views = views
+        self.views = settings.windowing.views([s.windows for s in states], np.clip(now_s, 0, MAX_TIME_S))
 
     def interest_shares(self, interests: U32) -> F64:
         """f64[n, k, windows]: signed weight of each interest over the sum of all, without signs; 0 for key 0."""
@@ -442,13 +438,6 @@ class _Users:
             weights = views.weights[:, column]
             parts[:, column] = _ratio(weights, _sums(views.user, np.abs(weights), self.n)[views.user])
         return np.where(found[..., None], parts[place], 0.0)
-
-
-def times_s(states: Sequence[InterestState], at_ms: Sequence[int]) -> I64:
-    """i64[n]: when `FeatureReader.read` looks at the windows of the states, for who reads `Views` anyway."""
-    last_ms = np.array([state.last_time_ms for state in states], np.int64)
-    now_s: I64 = np.clip(np.maximum(last_ms, np.asarray(at_ms, np.int64)) // 1000, 0, MAX_TIME_S)
-    return now_s
 
 
 def _log(amounts: npt.NDArray[np.integer] | F64, most: float) -> F64:
@@ -504,7 +493,8 @@ def with_table(text: str) -> str:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise FeatureError(f"README.md lacks {_BEGIN!r} or {_END!r}: put them back around the table of features")
-    return f"{before}{begin}\n{table(FeatureReader(StateSettings()).features)}\n{end}{after}"
+    names = [window.name for window in StateSettings().windows.windows]
+    return f"{before}{begin}\n{table(features(names))}\n{end}{after}"
 
 
 if __name__ == "__main__":

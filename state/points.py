@@ -121,7 +121,7 @@ def _trends(views: Views, settings: PointSettings) -> npt.NDArray[np.int8]:
     now = short + settings.evidence * long_share
     usual = (_of_user(views, short, none=0.0) + settings.evidence) * long_share
     rising = (now >= settings.rising * usual) & (short > 0.0)
-    fading = (now <= settings.fading * usual) & ~rising
+    fading = (now <= settings.fading * usual) & ~rising & (long_share > 0.0)  # of nothing, nothing can fade
     return rising.astype(np.int8) - fading.astype(np.int8)
 
 

@@ -35,6 +35,7 @@ A late event may be added as well: it lands in the windows that still cover it, 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -64,7 +65,10 @@ MAX_TIME_S = 2**32 - 1
 MAX_PANES = 2**15
 """Most panes of a window, so that a pane number modulo 2**16 says which pane is meant."""
 MAX_CELLS = 10_000
+MAX_FOLDED_CELLS = 2**16 - 1
+"""Their number has 16 bits in the head."""
 MAX_WINDOWS = 16
+_NAME = re.compile("[a-z][a-z0-9_]{0,31}")  # it stands in settings, headers of late events and names of features
 
 _HEAD = struct.Struct("<BIIIIH")
 """Version, seconds of an open and of a folded pane, times of the user's newest event and of the newest folded cell
@@ -125,6 +129,8 @@ class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise StateError("state.windows names a window twice; give each a name of its own")
         for window in self.windows:
             where = f"state.windows {window.name!r}"
+            if not _NAME.fullmatch(window.name):
+                raise StateError(f"{where}: is no name for a window; give one of a to z, 0 to 9 and _")
             if window.pane_s < 1 or window.size_s % window.pane_s or window.size_s < window.pane_s:
                 raise StateError(f"{where}: size_s {window.size_s} is no multiple of pane_s {window.pane_s}")
             if window.size_s // window.pane_s > MAX_PANES or window.size_s > MAX_TIME_S:
@@ -133,6 +139,11 @@ class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise StateError(f"{where}: cells is {window.cells}; set 1 to {MAX_CELLS}")
             if not 0.0 <= window.emphasis <= 1e6:
                 raise StateError(f"{where}: emphasis is {window.emphasis}; set 0 to 1000000")
+        if self.folded_cells > MAX_FOLDED_CELLS:
+            raise StateError(
+                f"state.windows has {self.folded_cells} cells beside the smallest window's; set {MAX_FOLDED_CELLS} "
+                "in all or less"
+            )
         for small, large in pairwise(self.windows):
             if large.pane_s % small.pane_s or large.size_s <= small.size_s:
                 raise StateError(

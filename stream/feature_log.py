@@ -17,13 +17,14 @@ import numpy.typing as npt
 from model.recommender import Portion
 from state.features import FeatureReader
 from state.settings import StateSettings
+from state.weights import WeightSettings
 from stream.contract.recommendation import Source, recommendation_id
 from stream.engine.chunk import Chunk
 from stream.errors import ContractError
 
 
 class FeatureRecord(msgspec.Struct, gc=False, kw_only=True):
-    """The features of a user at an event. 600 bytes of JSON with the default windows."""
+    """The features of a user at an event."""
 
     recommendation_id: str
     """The list made at it."""
@@ -50,9 +51,9 @@ _decode = msgspec.json.Decoder(FeatureRecord).decode
 class FeatureLog:
     """Writes the features of a portion's lists to their topic."""
 
-    def __init__(self, topic: str, settings: StateSettings) -> None:
+    def __init__(self, topic: str, settings: StateSettings, weights: WeightSettings) -> None:
         self._topic = topic
-        self.reader = FeatureReader(settings)
+        self.reader = FeatureReader(settings, weights)
 
     def send(self, chunk: Chunk, portion: Portion) -> None:
         """A record for each of the portion's lists; `Recommender.process` was given this log's reader."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -185,12 +186,16 @@ def _csv_value(name: str, text: str | None) -> Any:
 
 def _item_cell(name: str, value: Any) -> Any:
     """A field of an item as JSON has it. What is none is left for the contract to refuse."""
+    if isinstance(value, Decimal):  # the type of money in Parquet
+        return float(value)
+    if name in _FLAGS and type(value) is int and value in (0, 1):
+        return bool(value)
     if not isinstance(value, str):
         return value
     if name in _FLAGS:
         return _FLAG_WORDS.get(value.strip().lower(), value)
     if name == "category" and _PATH_SEPARATOR in value:
-        return value.split(_PATH_SEPARATOR)
+        return [part for part in map(str.strip, value.split(_PATH_SEPARATOR)) if part]
     if name in _NUMBERS or name == "properties" or (name == "category" and value.startswith("[")):
         try:
             return msgspec.json.decode(value)

@@ -337,7 +337,7 @@ class CatalogSection(Section):
         default=128,
         ge=0,
         le=32_768,
-        description="So much of an item's text is kept. A million items take some 300 MB with 128, and 0.13 MB less or "
+        description="So much of an item's text is kept. A million items take some 300 MB with 128, and 1 MB less or "
         "more for each byte less or more.",
     )
     learnt_items: int = Field(
@@ -379,19 +379,19 @@ class StateSection(Section):
     recent_items: int = Field(
         default=_STATE.recent_items,
         ge=1,
-        le=10_000,
+        le=1000,
         description="Last interactions kept; the network's vector is rebuilt from them for a new model.",
     )
     max_counted_items: int = Field(
         default=_STATE.max_counted_items,
         ge=1,
-        le=100_000,
+        le=10_000,
         description="Items with a decayed count, at most; a shop that sells again wants more (256).",
     )
     event_id_ring: int = Field(
         default=_STATE.event_id_ring,
         ge=1,
-        le=100_000,
+        le=10_000,
         description="Last event ids kept: an event sent twice within them counts once.",
     )
     session_gap_s: Seconds = Field(default=_STATE.session_gap_s, ge=1, description="A pause that ends a session.")

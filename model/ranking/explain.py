@@ -12,7 +12,7 @@ from model.ranking.candidates import Fired, Scores
 from model.ranking.lists import Interest, Reason
 from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
-from state.points import TRENDS, PointSettings, interest_points
+from state.points import TRENDS, Points, PointSettings, interest_points
 from state.settings import StateSettings
 from state.weights import PURCHASE
 from state.window import interest_key
@@ -35,6 +35,8 @@ class Interests(NamedTuple):
     """For each request its strongest, at most INTERESTS."""
     explains: npt.NDArray[np.bool_]
     """bool[B, number of categories]: strong enough to explain an item."""
+    points: Points
+    """All of them, by key."""
 
 
 class Hits(NamedTuple):
@@ -105,15 +107,19 @@ class Explainer:
         explains = np.zeros((block.rows, none + 1), np.bool_)
         explains[points.user[strong], codes] = True
         explains[:, none] = False
-        return Interests(shown, explains)
+        return Interests(shown, explains, points)
 
-    def category_boost(self, interests: list[Interest]) -> F32:
-        """f32[n]: the share of a user's interest that is in the item's category."""
+    def category_boost(self, points: Points, row: int) -> F32:
+        """f32[n]: the share of the row's interest that is in the item's category, of its INTERESTS strongest.
+
+        By key and not by the name shown, which may be cut, or missing in a full vocabulary (state.names).
+        """
+        begin, end = np.searchsorted(points.user, (row, row + 1)).tolist()
+        strongest = slice(begin, min(end, begin + INTERESTS))
         share = np.zeros(self._no_category + 1, np.float32)
-        for interest in interests:
-            code = self._category_code.get(interest_key(interest.name))
-            if code is not None:
-                share[code] = interest.share
+        for key, part in zip(points.key[strongest].tolist(), points.share[strongest].tolist(), strict=True):
+            share[self._category_code.get(key, self._no_category)] = part
+        share[self._no_category] = 0.0
         boost: F32 = share[self._item_category[: self._n]]
         return boost
 

@@ -127,7 +127,7 @@ class Pipeline:
     def _popular_items(
         self, popular: Popular, interests: Interests, row: int, hidden: list[I64], outside: Bools | None
     ) -> list[RankedItem]:
-        boost = self._explainer.category_boost(interests.shown[row])
+        boost = self._explainer.category_boost(interests.points, row)
         tokens, shares = self._fallback.list_of(popular, boost, hidden, outside)
         reasons = self._explainer.reasons_of_popular(tokens, interests.explains[row])
         return self._items(np.array(tokens, np.int64), shares, reasons)

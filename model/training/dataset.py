@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,10 @@ class _Row(msgspec.Struct, gc=False):
     items: list[_Line | str] = []
     category: str | None = None
     item_name: str | None = None
-    tenant: str | None = None
-    domain: str | None = None
-    value: float | str | None = None
+    tenant: str | int | None = None
+    domain: str | int | None = None
+    value: Any = None
+    """Read of ratings only: others may hold what they like in it."""
 
 
 _COLUMNS = (
@@ -372,11 +374,13 @@ class _Reader:
         if code == RATING and row.value is not None:
             try:
                 stars = float(row.value)
-            except ValueError:
+            except (TypeError, ValueError):
                 raise refuse("value", f"{row.value!r} is no number; give the stars, or nothing") from None
+            if not isfinite(stars):
+                raise refuse("value", f"{row.value!r} says nothing; give the stars, or nothing")
             if weigh(RATING, None, stars, None, _WEIGHTS) <= 0.0:
                 return
-        user = self.users.setdefault(user_key(user_id, row.tenant or "").decode(), len(self.users))
+        user = self.users.setdefault(user_key(user_id, str(row.tenant or "")).decode(), len(self.users))
         if row.event_id:
             if (user, row.event_id) in self.seen_events:
                 return  # sent twice; live, the user's ring of event ids drops it too
@@ -390,7 +394,7 @@ class _Reader:
                 raise refuse("item_id", f"a {row.event_type} needs an item; fill it or remove the row")
             lines = (_Line(row.item_id, row.category, row.item_name),)
         for line in lines:
-            item = self._item(_Line(line) if isinstance(line, str) else line, row.domain)
+            item = self._item(_Line(line) if isinstance(line, str) else line, str(row.domain or ""))
             self._append(user, item, code, time_ms)
 
     def _append(self, user: int, item: int, code: int, time_ms: int) -> None:
@@ -399,12 +403,12 @@ class _Reader:
         self.type.append(code)
         self.time_ms.append(time_ms)
 
-    def _item(self, line: _Line, domain: str | None) -> int:
+    def _item(self, line: _Line, domain: str) -> int:
         number = self.item_numbers.setdefault(line.item_id, len(self.names))
         if number == len(self.names):
             self.names.append(line.item_name or line.item_id)
             self.categories.append(line.category or "")
-            self.domains.append(domain or "")
+            self.domains.append(domain)
             return number
         if line.category and not self.categories[number]:
             self.categories[number] = line.category

@@ -101,7 +101,8 @@ class InterestAgent:
         self._every_event = settings.worker.lists == "event"
         self._features: FeatureLog | None = None
         if settings.topics.features:
-            self._features = FeatureLog(settings.topics.features, recommender.state_settings)
+            weights = settings.weight_settings()
+            self._features = FeatureLog(settings.topics.features, recommender.state_settings, weights)
         self._limits_domains = settings.ranking.domains == "event"
         self._weights = settings.weight_settings()
         ranking = recommender.ranking_settings

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from state.keys import SEPARATOR
 from stream.cli.common import Output, Run, app, command
 from stream.errors import RefusedError
 
@@ -35,6 +36,8 @@ def erase(
 
     if not user or user.startswith("\0"):
         raise RefusedError("no user is named: give the user_id (or anonymous_id) of the events.")
+    if SEPARATOR in user + tenant or tenant.startswith("\0"):
+        raise RefusedError("a character in it is refused in events too: no such user can be known.")
     hashes: dict[str, list[str]] = {}  # one event may erase several states: those under the pseudonyms of all keys
     for names in names_of(run.settings, user, tenant):
         hashes.setdefault(names.event_user, []).append(user_hash(names.list_key))

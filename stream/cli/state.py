@@ -20,7 +20,8 @@ def stats(run: Run) -> None:
     """
     from stream.state_stats import read_stats, total
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    quiet = run.verbosity < 0 or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("reading", total=None)
         found = read_stats(run.settings, lambda done, records: progress.update(task, completed=done, total=records))
     whole = total(found).as_dict()

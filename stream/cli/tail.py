@@ -12,6 +12,7 @@ from confluent_kafka import Message
 
 from stream.cli.common import Output, Run, app, command, printable
 from stream.cli.reading import Start, read
+from stream.errors import RefusedError
 from stream.settings import Settings
 
 
@@ -46,6 +47,8 @@ def tail(
     """
     topics = run.settings.topics
     name = topics.dead_letters if topic is Topic.dlq else topics.names()[topic.value]
+    if tenant and user is None:
+        raise RefusedError("--tenant goes with --user: it says whose user is meant.")
     keys = None if user is None else _keys(run.settings, topic, user, tenant)
     shown = 0
     try:

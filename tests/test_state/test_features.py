@@ -21,16 +21,17 @@ from hypothesis import strategies as st
 from state import features as module
 from state.catalog import Catalog, CatalogItem
 from state.errors import FeatureError
-from state.features import FeatureReader, Values, features, table, times_s, with_table
+from state.features import FeatureReader, Values, features, table, with_table
 from state.interaction import Interaction
 from state.interest import COUNT, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
-from state.weights import EVENT_TYPES, TYPE_CODES
+from state.weights import EVENT_TYPES, TYPE_CODES, WeightSettings
 from state.window import Window, WindowSettings, interest_key
 
 SETTINGS = StateSettings()
-READER = FeatureReader(SETTINGS)
+COUNTED = WeightSettings()
+READER = FeatureReader(SETTINGS, COUNTED)
 NOON_MS = int(datetime(2026, 6, 3, 12, tzinfo=UTC).timestamp() * 1000)  # a Wednesday
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 END_MS = NOON_MS + 10 * MINUTE_MS
@@ -115,7 +116,7 @@ def test_interests() -> None:
     assert found["interests"] == _near(_log(2, 63))
     kitchen = 9 * (16 + 4 + 1)
     share = kitchen / (kitchen + 1)
-    assert found["top_interest"] == _near(share)
+    assert found["top_share"] == _near(share)
     assert found["spread"] == _near(-(share * math.log2(share) + (1 - share) * math.log2(1 - share)) / 6)
 
 
@@ -124,7 +125,7 @@ def test_items() -> None:
     decay = SETTINGS.count_half_life_s
     liked = 2.0 ** (-(2 * 86_400 + 600) / decay) + 2.0 ** (-600 / decay) + 8 * 2.0 ** (-300 / decay)
     assert found["items"] == _near(_log(3, 255))
-    assert found["items_weight"] == _near(_log(liked, 65_535))
+    assert found["items_sum"] == _near(_log(liked, 65_535))
     assert found["items_bought"] == _near(1 / 3)
     assert found["items_against"] == _near(1 / 3)
     assert found["recent_bought"] == _near(1 / 4)
@@ -262,15 +263,6 @@ def test_who_else_is_read_changes_no_bit() -> None:
     assert one.pairs.tobytes() == together.pairs[:, 2:3].tobytes()
 
 
-def test_windows_read_before_may_be_given() -> None:
-    rng = random.Random(8)
-    states = [_random_state(rng, 30) for _ in range(9)]
-    at_ms = [state.last_time_ms + DAY_MS for state in states]
-    views = SETTINGS.windowing.views([state.windows for state in states], times_s(states, at_ms))
-    given_views = READER.read(states, at_ms, views=views).users
-    assert given_views.tobytes() == READER.read(states, at_ms).users.tobytes()
-
-
 def test_reading_leaves_states_as_they_are() -> None:
     state = _shopper()
     READER.read([state], [END_MS + DAY_MS], np.array([[1]], np.uint64), _catalog())
@@ -328,9 +320,10 @@ def test_any_state_has_finite_features_within_their_ranges(
     for number in range(1, 9):  # keys of the catalogue are hashes: these are of items that the users met
         catalog.upsert(CatalogItem(item_id=f"x{number}", price=10.0**number, brand=f"b{number % 3}", category=("a",)))
     keys = np.array([[1, 2, 0, 2**63 - 1, 2**64 - 1, key_of("x1"), key_of("cup")]] * len(states), np.uint64)
-    reader = FeatureReader(limits)
+    reader = FeatureReader(limits, COUNTED)
     # The same states under settings with less room, as after a change of settings, must be read too.
-    for other in (reader, FeatureReader(StateSettings(recent_items=2, max_counted_items=1, windows=limits.windows))):
+    less = StateSettings(recent_items=2, max_counted_items=1, windows=limits.windows)
+    for other in (reader, FeatureReader(less, COUNTED)):
         read = other.read(states, [at_ms] * len(states), keys, catalog)
         for listed, group in zip((other.user, other.item, other.pair), read, strict=True):
             assert group.dtype == np.float32
@@ -360,15 +353,15 @@ def test_names_are_distinct_and_in_the_order_of_the_columns() -> None:
 
 
 def test_windows_of_the_settings_have_features_of_their_names() -> None:
-    reader = FeatureReader(ODD_WINDOWS)
+    reader = FeatureReader(ODD_WINDOWS, COUNTED)
     assert [f.name for f in reader.features if "blink" in f.name] == ["blink_weight", "blink_interest"]
     assert reader.features == features(["blink", "hour"])
 
 
 def test_this_version_has_this_fingerprint() -> None:
     """Whoever changes what a feature means raises VERSION, and with it this."""
-    assert (module.VERSION, READER.fingerprint) == (1, "c01683be491f6d15")
-    assert FeatureReader(StateSettings()).fingerprint == READER.fingerprint
+    assert (module.VERSION, READER.fingerprint) == (1, "52062b816788c158")
+    assert FeatureReader(StateSettings(), COUNTED).fingerprint == READER.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -384,14 +377,21 @@ def test_this_version_has_this_fingerprint() -> None:
 def test_other_settings_are_refused(other: StateSettings) -> None:
     READER.require(READER.fingerprint)
     with pytest.raises(FeatureError, match="Train the model again"):
-        READER.require(FeatureReader(other).fingerprint)
+        READER.require(FeatureReader(other, COUNTED).fingerprint)
+
+
+def test_other_weights_are_refused() -> None:
+    """They decide what the amounts in the states mean."""
+    other = FeatureReader(SETTINGS, WeightSettings(dwell_usual_ms=8_000))
+    with pytest.raises(FeatureError, match="the weights"):
+        READER.require(other.fingerprint)
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     before = READER.fingerprint
     monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
     with pytest.raises(FeatureError, match="version 2"):
-        FeatureReader(SETTINGS).require(before)
+        FeatureReader(SETTINGS, COUNTED).require(before)
 
 
 def test_the_readme_has_the_table_of_all_features() -> None:

@@ -119,3 +119,8 @@ def test_windows_may_have_other_names_and_a_single_one_shows_no_trend() -> None:
     single = Windows(WindowSettings((Window("visit", 3600, 600, 10),)))
     state = single.add(single.add(b"", NOW_S - 2400, TEA, 9 * UNITS), NOW_S, RUM, UNITS)
     assert [(point.key, point.trend) for point in points(single, state)] == [(TEA, "steady"), (RUM, "steady")]
+
+
+def test_what_stands_at_zero_over_the_day_and_the_month_does_not_fade() -> None:
+    state = packed((5 * 3600, TEA, -6.0), (60, TEA, 6.0), (50, RUM, 1.0))
+    assert [(point.key, point.trend) for point in points(windows, state)] == [(TEA, "steady"), (RUM, "steady")]

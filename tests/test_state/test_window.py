@@ -416,6 +416,8 @@ def test_changed_sizes_and_bounds_need_no_conversion() -> None:
     [
         ([], "0 windows"),
         ([Window("a", 10, 10, 1), Window("a", 20, 10, 1)], "twice"),
+        *[([Window(name, 10, 10, 1)], "is no name") for name in ("", 'a"b', "a b", "A", "a\n", "a,b", "x" * 40)],
+        ([Window(f"w{n}", 10 * 2**n, 10 * 2**n, 10_000) for n in range(9)], "in all or less"),
         ([Window("a", 15, 10, 1)], "no multiple"),
         ([Window("a", 0, 10, 1)], "no multiple"),
         ([Window("a", 10, 0, 1)], "no multiple"),

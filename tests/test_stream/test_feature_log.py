@@ -103,7 +103,7 @@ def test_features_logged_live_equal_those_rebuilt_from_the_log() -> None:
     batch = _interactions(settings, recommender, records)
     assert len(logged) > 300
 
-    reader = FeatureReader(recommender.state_settings)
+    reader = FeatureReader(recommender.state_settings, settings.weight_settings())
     for size in (1, 11, 400):
         states: dict[bytes, InterestState] = {}
         trend = recommender.new_trend()
@@ -145,10 +145,10 @@ def test_a_record_tells_of_its_list() -> None:
     assert sent[TOPIC][1:] == (b"ann", 0)
     assert (record.recommendation_id, record.source) == (made.recommendation_id, made.source)
     assert (record.events_applied, record.event_time_ms) == (1, 1_780_000_000_000)
-    reader = FeatureReader(recommender.state_settings)
+    reader = FeatureReader(recommender.state_settings, settings.weight_settings())
     reader.require(record.fingerprint)
     assert len(record.values) == len(reader.user)
-    assert dict(zip([f.name for f in reader.user], record.values, strict=True))["top_interest"] == 1.0
+    assert dict(zip([f.name for f in reader.user], record.values, strict=True))["top_share"] == 1.0
     assert np.array(record.values, np.float32).tolist() == record.values  # JSON has lost nothing
 
 

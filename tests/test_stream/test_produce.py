@@ -6,6 +6,7 @@ import io
 import json
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,20 @@ class TestItems:
         ]
 
     @pytest.mark.parametrize(
-        ("cell", "path"), [("Cups", "Cups"), ('["A", "B"]', ["A", "B"]), ("[x", "[x"), ("A>B", "A>B")]
+        ("cell", "path"),
+        [("Cups", "Cups"), ('["A", "B"]', ["A", "B"]), ("[x", "[x"), ("A>B", "A>B"), (" A  > B > ", ["A", "B"])],
     )
     def test_categories_in_a_cell(self, cell: str, path: Any, tmp_path: Path) -> None:
         assert self.rows(write(tmp_path / "a.csv", [{"item_id": "i", "category": cell}]))[0]["category"] == path
+
+    def test_parquet_has_types_of_its_own(self, tmp_path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table({"item_id": ["i"], "price": [Decimal("12.50")], "available": [0], "deleted": [0]})
+        pq.write_table(table, tmp_path / "a.parquet")
+        (row,) = self.rows(tmp_path / "a.parquet")
+        assert (row["price"], row["available"], row["deleted"]) == (12.5, False, False)
 
     def test_records(self) -> None:
         assert item_record(b'{"item_id": 7, "own": 1, "expires_at": "2026-01-02T03:04:05Z"}') == (

@@ -63,6 +63,12 @@ class TestDefaults:
         with pytest.raises(SettingsError, match="multiple of"):
             load(flags={"state.windows": '{"a": {"size_s": 100, "pane_s": 30, "cells": 5}}'})
 
+    @pytest.mark.parametrize("name", ["recent_items", "max_counted_items", "event_id_ring"])
+    def test_what_the_settings_allow_the_state_does_too(self, name: str) -> None:
+        field = next(field for section, key, field in fields() if (section, key) == ("state", name))
+        (most,) = [limit.le for limit in field.metadata if hasattr(limit, "le")]
+        assert getattr(load(flags={f"state.{name}": most}).state_settings(), name) == most
+
     @pytest.mark.parametrize(("section", "key"), [(section, key) for section, key, _ in fields()])
     def test_every_setting_says_what_it_means_and_may_be(self, section: str, key: str) -> None:
         field = next(field for s, k, field in fields() if (s, k) == (section, key))

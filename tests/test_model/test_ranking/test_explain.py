@@ -1,3 +1,5 @@
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
@@ -114,6 +116,24 @@ def test_interests_come_from_whatever_windows_the_settings_have(artifact) -> Non
     block = Block([request], ItemIndex(artifact.item_ids), settings)
     ((food,),) = Explainer(artifact, settings, 128).interests(block).shown
     assert (food.name, food.weight, food.share, food.trend) == ("food", 1.0, 1.0, "steady")
+
+
+def test_a_category_raises_its_items_whatever_is_shown_of_its_name(artifact, state_settings) -> None:
+    """A vocabulary cuts names, and has no room for all: the key is what counts."""
+    long = "tools " * 20
+    artifact = dataclasses.replace(artifact, item_categories=["food"] * 4 + [long] * 3 + [""])
+    state = InterestState()
+    event = Interaction(1, 1, 1_700_000_000_000, (key_of("drill"),), (long,), 1.0, 0)
+    state.apply(event, state_settings)
+    other = InterestState()
+    other.apply(event, state_settings)
+    popular = Popular(artifact.popularity, 3)
+    requests = [Request(b"u", event, one, popular, {}) for one in (InterestState(), state, other)]
+    explainer = Explainer(artifact, state_settings, 128)
+    points = explainer.interests(Block(requests, ItemIndex(artifact.item_ids), state_settings)).points
+    assert explainer.category_boost(points, 0).tolist() == [0.0] * 8
+    assert explainer.category_boost(points, 1).tolist() == [0.0] * 4 + [1.0] * 3 + [0.0]
+    assert explainer.category_boost(points, 2).tolist() == explainer.category_boost(points, 1).tolist()
 
 
 def test_a_reason_on_the_wire_holds_what_it_has() -> None:

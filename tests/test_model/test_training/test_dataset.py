@@ -96,6 +96,19 @@ def test_a_low_rating_is_no_row_and_a_high_one_is(tmp_path: Path) -> None:
         load_dataset(write(tmp_path / "log.jsonl", [EVENTS[0] | {"event_type": "rating", "value": "many"}]))
 
 
+@pytest.mark.parametrize("stars", ["nan", "inf"])
+def test_stars_that_say_nothing_are_refused_and_not_taken_for_a_liking(stars: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="says nothing"):
+        load_dataset(write(tmp_path / "log.jsonl", [EVENTS[0] | {"event_type": "rating", "value": stars}]))
+
+
+def test_what_other_events_hold_as_value_is_passed_over(tmp_path: Path) -> None:
+    odd = [EVENTS[0] | {"value": {"amount": 3}, "tenant": 5}, EVENTS[1] | {"value": [1], "domain": 7}]
+    data = load_dataset(write(tmp_path / "log.jsonl", odd))
+    assert data.user_ids[0] == f"5\x1f{EVENTS[0]['user_id']}"
+    assert "7" in data.item_domains
+
+
 def test_users_of_different_tenants_are_different(tmp_path: Path) -> None:
     data = load_dataset(write(tmp_path / "log.jsonl", [EVENTS[0], EVENTS[0] | {"tenant": "acme"}]))
     assert data.user_ids == [EVENTS[0]["user_id"], f"acme\x1f{EVENTS[0]['user_id']}"]
