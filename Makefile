@@ -13,7 +13,7 @@ help: ## Show these commands
 
 $(READY):
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[baselines,demo,dev,plot]'
 	rm -f $(VENV)/.ready-* && touch $(READY)
 
 demo: $(READY) ## Train on real purchases, stream the rest through a worker, watch lists follow (embedded broker)

@@ -1,6 +1,6 @@
 """Writes deploy/constraints.txt: the versions installed here of all that Driftline needs, with every extra.
 
-Run it in an environment where `pip install -e '.[demo,docker,bench,dev]'` was done and the tests pass.
+Run it in an environment where `pip install -e '.[baselines,bench,demo,dev,docker,plot]'` was done and the tests pass.
 """
 
 import re
@@ -36,7 +36,7 @@ def needed(requirements: list[str]) -> dict[str, str]:
         try:
             installed = distribution(name)
         except PackageNotFoundError:
-            sys.exit(f"{name} is not installed: pip install -e '.[demo,docker,bench,dev]'")
+            sys.exit(f"{name} is not installed: pip install -e '.[baselines,bench,demo,dev,docker,plot]'")
         found[name] = installed.version.partition("+")[0]  # a local build's mark is no version elsewhere
         wanted = frozenset(requirement.extras)
         open_ones += [(Requirement(text), wanted) for text in installed.requires or ()]

@@ -1,7 +1,7 @@
 """The catalogue: what shops say of their items, a million of them in some 300 MB.
 
-Texts stand one after the other in blocks of bytes, category paths and brands once each, numbers in one packed row an
-item, and a hash table over the keys finds the row. Python objects for all that would take five times as much.
+Texts stand one after the other in blocks of bytes, category paths, brands and domains once each, numbers in one packed
+row an item, and a hash table over the keys finds the row. Python objects for all that would take five times as much.
 
 What becomes of an item's records:
 
@@ -43,13 +43,13 @@ _FIRST_ROWS = 128
 # Rows grow by a quarter: growing copies them, but what is not used takes no memory for long.
 _GROW_ROWS = 1.25
 
-# place, price, expires_at_ms, category, brand, currency, available
-_ROW = Struct("<qdqiiiB3x")
+# place, price, expires_at_ms, category, brand, currency, domain, available
+_ROW = Struct("<qdqiiiiB3x")
 _ROW_DTYPE = np.dtype(
     {
-        "names": ["place", "price", "expires_at_ms", "category", "brand", "currency", "available"],
-        "formats": ["<i8", "<f8", "<i8", "<i4", "<i4", "<i4", "u1"],
-        "offsets": [0, 8, 16, 24, 28, 32, 36],
+        "names": ["place", "price", "expires_at_ms", "category", "brand", "currency", "domain", "available"],
+        "formats": ["<i8", "<f8", "<i8", "<i4", "<i4", "<i4", "<i4", "u1"],
+        "offsets": [0, 8, 16, 24, 28, 32, 36, 40],
         "itemsize": _ROW.size,
     }
 )
@@ -76,7 +76,12 @@ class CatalogItem(msgspec.Struct, frozen=True, kw_only=True):
     brand: str = ""
     price: float | None = None
     currency: str = ""
+    domain: str = ""
+    """The part of the offer it belongs to; empty: not known."""
     text: str = ""
+    properties: tuple[str, ...] = ()
+    """Values of the properties that are kept, as many and in the order that whoever fills the catalogue says; '' for
+    one that the item has not."""
     available: bool = True
     expires_at_ms: int | None = None
     """From when on it may not be recommended, epoch ms; None: never."""
@@ -85,8 +90,8 @@ class CatalogItem(msgspec.Struct, frozen=True, kw_only=True):
 class Catalog:
     """Items by key (`key_of(item_id)`). No locks: who shares one between threads brings one.
 
-    Rows are numbers from 1; row 0 is "not held": available, without category, brand, price and expiry, so that arrays
-    of rows need no mask. A row is that of its item until the next upsert or removal.
+    Rows are numbers from 1; row 0 is "not held": available, without category, brand, domain, price and expiry, so that
+    arrays of rows need no mask. A row is that of its item until the next upsert or removal.
 
     Args:
         category_level: which name of the path `category` gives: 1 the broadest, 2 the next, 0 the last. A shorter
@@ -100,13 +105,15 @@ class Catalog:
         self._count = 0
         self._paths: _Interned[tuple[str, ...]] = _Interned(())
         self._brands: _Interned[str] = _Interned("")
-        self._currencies: _Interned[str] = _Interned("")
+        self._currencies: _Interned[tuple[str, ...]] = _Interned(())
+        """A currency and the properties kept, which many items share too: a number more would be 4 MB a million."""
+        self._domains: _Interned[str] = _Interned("")
         self._blocks = _Blocks()
         self._end = 1
         """Rows from here on were never used; free ones before it are chained by their place."""
         self._free = 0
         self._set_rows(np.zeros(_FIRST_ROWS, np.uint64), np.zeros(_FIRST_ROWS, _ROW_DTYPE))
-        _ROW.pack_into(self._row_bytes, 0, -1, math.nan, NEVER_MS, 0, 0, 0, 1)
+        _ROW.pack_into(self._row_bytes, 0, -1, math.nan, NEVER_MS, 0, 0, 0, 0, 1)
         self._set_slots(np.zeros(1 << _FIRST_SLOTS_BITS, np.int32))
 
     def __len__(self) -> int:
@@ -137,7 +144,7 @@ class Catalog:
         if row:
             place, _, _, *old_codes, _ = _ROW.unpack_from(self._row_bytes, row * _ROW.size)
         else:
-            row, place, old_codes = self._new_row(key), -1, [0, 0, 0]
+            row, place, old_codes = self._new_row(key), -1, [0, 0, 0, 0]
         payload = _TEXTS.pack(row, len(item_id), len(name), len(text)) + item_id + name + text
         if place < 0 or not self._blocks.holds(place, payload):
             if place >= 0:
@@ -151,7 +158,8 @@ class Catalog:
             NEVER_MS if item.expires_at_ms is None else min(max(item.expires_at_ms, -NEVER_MS), NEVER_MS),
             self._paths.take(item.category),
             self._brands.take(item.brand),
-            self._currencies.take(item.currency),
+            self._currencies.take((item.currency, *item.properties) if item.currency or item.properties else ()),
+            self._domains.take(item.domain),
             item.available,
         )
         self._give_back(*old_codes)
@@ -168,7 +176,7 @@ class Catalog:
             self._give_back(*codes)
             self._unlink(key)
             # As row 0, for who still holds its number; and the chain of free rows in place of a place.
-            _ROW.pack_into(self._row_bytes, row * _ROW.size, -1 - self._free, math.nan, NEVER_MS, 0, 0, 0, 1)
+            _ROW.pack_into(self._row_bytes, row * _ROW.size, -1 - self._free, math.nan, NEVER_MS, 0, 0, 0, 0, 1)
             self._key_view[row] = 0
             self._free = row
             self._count -= 1
@@ -182,17 +190,20 @@ class Catalog:
         row = self._row_of(key)
         if not row:
             return None
-        place, price, expires_at_ms, path, brand, currency, available = _ROW.unpack_from(
+        place, price, expires_at_ms, path, brand, code, domain, available = _ROW.unpack_from(
             self._row_bytes, row * _ROW.size
         )
         item_id, name, text = self._blocks.texts(place)
+        currency, *properties = self._currencies.values[code] or ("",)
         return CatalogItem(
             item_id=item_id.decode("utf-8", "surrogatepass"),
             name=name.decode(),
             category=self._paths.values[path],
             brand=self._brands.values[brand],
             price=None if math.isnan(price) else price,
-            currency=self._currencies.values[currency],
+            currency=currency,
+            properties=tuple(properties),
+            domain=self._domains.values[domain],
             text=text.decode(),
             available=bool(available),
             expires_at_ms=None if expires_at_ms == NEVER_MS else expires_at_ms,
@@ -206,7 +217,20 @@ class Catalog:
         path: tuple[str, ...] = self._paths.values[_ROW.unpack_from(self._row_bytes, row * _ROW.size)[3]]
         return path[min(self._level, len(path)) - 1] if path else ""
 
-    # --- many items
+    def brand(self, key: int) -> str:
+        """The item's brand; '' where it or the item is not known."""
+        row = self._row_of(key)
+        return self._brands.values[_ROW.unpack_from(self._row_bytes, row * _ROW.size)[4]] if row else ""
+
+    def properties(self, key: int) -> tuple[str, ...]:
+        """`CatalogItem.properties`; empty where the item is not known."""
+        row = self._row_of(key)
+        if not row:
+            return ()
+        values: tuple[str, ...] = self._currencies.values[_ROW.unpack_from(self._row_bytes, row * _ROW.size)[5]]
+        return values[1:]
+
+    # --- many items: by `[rows]`, as `take` would copy a column of all items first
 
     def rows(self, keys: U64) -> I64:
         """Rows of keys u64[...], as i64 of the same shape; 0 where the catalogue does not hold the key."""
@@ -224,22 +248,29 @@ class Catalog:
 
     def available(self, rows: I64) -> Bools:
         """bool[...]: whether the items may be recommended now, but for their expiry."""
-        return self._rows["available"].take(rows).astype(np.bool_)
+        return self._rows["available"][rows].astype(np.bool_)
 
     def expires_at_ms(self, rows: I64) -> I64:
         """i64[...]: when they expire, epoch ms; NEVER_MS."""
-        expires: I64 = self._rows["expires_at_ms"].take(rows)
+        expires: I64 = self._rows["expires_at_ms"][rows]
         return expires
 
     def prices(self, rows: I64) -> F64:
         """f64[...]: price of one, in the item's currency; NaN where it is not known."""
-        prices: F64 = self._rows["price"].take(rows)
+        prices: F64 = self._rows["price"][rows]
         return prices
 
     def brands(self, rows: I64) -> I32:
         """i32[...]: the same number for items of one brand, 0 for none; it may change hands with the next upsert."""
-        codes: I32 = self._rows["brand"].take(rows)
+        codes: I32 = self._rows["brand"][rows]
         return codes
+
+    def domains(self, rows: I64) -> U64:
+        """u64[...]: `key_of` the domain, as an event's; 0 where it is not known."""
+        codes, places = np.unique(self._rows["domain"][rows], return_inverse=True)
+        names = [self._domains.values[code] for code in codes.tolist()]
+        keys = np.array([key_of(name) if name else 0 for name in names], np.uint64)
+        return keys.take(places).reshape(rows.shape)
 
     def depths(self, rows: I64) -> I64:
         """i64[...]: how many names the category path has, 0 where it is not known."""
@@ -255,7 +286,7 @@ class Catalog:
 
     def _of_paths(self, rows: I64, of: Callable[[tuple[str, ...]], int], dtype: np.dtype[T_Int]) -> npt.NDArray[T_Int]:
         """A number of each row's path, computed once for each path."""
-        codes, places = np.unique(self._rows["category"].take(rows), return_inverse=True)
+        codes, places = np.unique(self._rows["category"][rows], return_inverse=True)
         numbers = np.array([of(self._paths.values[code]) for code in codes.tolist()], dtype)
         return numbers.take(places).reshape(rows.shape)
 
@@ -287,10 +318,11 @@ class Catalog:
             self._link(key, row)
         return row
 
-    def _give_back(self, path: int, brand: int, currency: int) -> None:
+    def _give_back(self, path: int, brand: int, currency: int, domain: int) -> None:
         self._paths.give_back(path)
         self._brands.give_back(brand)
         self._currencies.give_back(currency)
+        self._domains.give_back(domain)
 
     def _tidy(self) -> None:
         """Empty a block when too much is dead: what lives in it moves to the newest."""

@@ -20,6 +20,7 @@ VERSION = 2
 """First byte of an encoded state. Raised when old bytes can no longer be read as they are."""
 
 _PREFIX = bytes([VERSION])
+_COUNT_BYTES, _RECENT_BYTES, _NUMBER_BYTES = COUNT.size, RECENT.size, VECTOR_DTYPE.itemsize
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(InterestState).decode
 
@@ -53,15 +54,13 @@ def decode_state(data: bytes) -> InterestState:
             )
     except (msgspec.DecodeError, ValueError) as error:
         raise StateCorruptError(f"a user's state cannot be read: {error}. {_ADVICE}") from error
-    counted = len(state.count_keys)
-    recent = len(state.recent)
+    counted, recent = len(state.count_keys), len(state.recent)
     if (
-        counted % KEY_BYTES
-        or len(state.count_values) * KEY_BYTES != counted * COUNT.size
-        or recent % RECENT.size
-        or state.session_length * RECENT.size > recent
-        or len(state.ids) % KEY_BYTES
-        or len(state.vector) % VECTOR_DTYPE.itemsize
+        (counted | len(state.ids)) % KEY_BYTES  # both are multiples of a power of two, if together they are
+        or len(state.count_values) * KEY_BYTES != counted * _COUNT_BYTES
+        or recent % _RECENT_BYTES
+        or state.session_length * _RECENT_BYTES > recent
+        or len(state.vector) % _NUMBER_BYTES
         or not is_sound(state.windows)
     ):
         raise StateCorruptError(f"a user's state contradicts itself. {_ADVICE}")

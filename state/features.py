@@ -30,7 +30,7 @@ from state.catalog import NEVER_MS
 from state.errors import FeatureError
 from state.interest import COUNT, COUNT_DTYPE, KEY_BYTES, RECENT, RECENT_DTYPE, InterestState
 from state.points import shares, strengths
-from state.settings import StateSettings
+from state.settings import CATEGORY, StateSettings
 from state.weights import NEGATIVE_TYPES, PURCHASE, WeightSettings
 from state.window import MAX_TIME_S
 
@@ -222,7 +222,10 @@ class FeatureReader:
             [s.recent_items, s.max_counted_items, s.session_gap_s, s.count_half_life_s, s.windows.grace_s],
             msgspec.structs.astuple(self._weights),
         )
-        return blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+        # Later settings, at their defaults, leave the fingerprints that were written before them.
+        later = (sorted(s.count_half_lives_s.items()), sorted(s.last_window.items()), s.interests)
+        told = parts if later == ([], [], (CATEGORY,)) else (*parts, later)
+        return blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
 
     def require(self, fingerprint: str) -> None:
         """Raise FeatureError unless `fingerprint`, of a model or a log, is that of the features read here."""
@@ -414,10 +417,11 @@ class _Users:
         self.count_types = np.ascontiguousarray(counts["type"])
         seen_s = counts["time_s"].astype(np.int64)
         self.count_age_s: I64 = np.minimum(now_s, MAX_TIME_S)[:, None] - seen_s
-        shrink = np.exp2(np.minimum((ref_s - now_s) / settings.count_half_life_s, 0.0))
+        half_life_s = settings.half_life_of(self.count_types)  # one, or n C
+        shrink = np.exp2(np.minimum((ref_s - now_s)[:, None] / half_life_s, 0.0))
         # Damaged bytes may pass for a state: an amount that is no number counts nothing.
         sound = self.is_counted & np.isfinite(counts["amount"])
-        self.counts: F64 = np.where(sound, counts["amount"], np.float32(0.0)) * shrink[:, None]
+        self.counts: F64 = np.where(sound, counts["amount"], np.float32(0.0)) * shrink
 
         start_s = self.session_start_ms // 1000
         earlier_s = np.where(self.is_counted & (seen_s < start_s[:, None]), seen_s, -1).max(1)

@@ -6,7 +6,7 @@ import msgspec
 class Interaction(msgspec.Struct, gc=False):
     """One valid event of one user.
 
-    `items` and `categories` run in parallel; a purchase may hold several items.
+    A purchase may hold several items, and an item makes several interests or none.
     """
 
     event: int
@@ -17,8 +17,9 @@ class Interaction(msgspec.Struct, gc=False):
     """When it happened, epoch milliseconds UTC, already clamped to a sane range."""
     items: tuple[int, ...]
     """Item keys (`key_of(item_id)`); empty for session_start."""
-    categories: tuple[str, ...]
-    """Category of each item, '' where it is unknown."""
+    interests: tuple[int, ...]
+    """`state.window.interest_key` of the category of each item, where it is known, and of what else
+    `StateSettings.interests` names. Several items of one category make it several times."""
     weight: float
     """Its weight (`state.weights.weigh`); 0 leaves no trace among the items."""
     offset: int
@@ -30,3 +31,5 @@ class Interaction(msgspec.Struct, gc=False):
     domain: int = 0
     """`key_of` the domain that the event's items belong to; 0: not given. Nothing of a state depends on it: interests
     span domains, and a list may be limited to one."""
+    names: tuple[str, ...] = ()
+    """`state.names.interest_name` of each of `interests`, or empty where nobody reads them."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -23,7 +24,7 @@ from state.interaction import Interaction
 from state.keys import NO_ITEM
 from state.settings import StateSettings
 from state.weights import SESSION_START, STRENGTH
-from state.window import interest_key, units_of
+from state.window import units_of
 
 RECENT = struct.Struct("<QB")
 """One recent interaction: item key, type."""
@@ -51,8 +52,12 @@ _Signed = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 _MAX_TIME_S = 0xFFFF_FFFF
 _KEY_MASK = 0xFFFF_FFFF_FFFF_FFFF
-_ID_MASK = (1 << 8 * ID_BYTES) - 1
+_ID_BITS = 8 * ID_BYTES
+_ID_MASK = (1 << _ID_BITS) - 1
 _NO_PAYLOAD = bytes(PAYLOAD_BYTES)
+_MARK = RECENT.pack(SESSION_MARK, SESSION_START)
+_pack_recent, _pack_count = RECENT.pack, COUNT.pack
+_MOST_AMOUNT = float(np.finfo(np.float32).max)
 
 
 class Applied(IntEnum):
@@ -125,60 +130,65 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
 
     def apply(self, i: Interaction, s: StateSettings) -> bool:
         """Apply one event. False when its id is known: the state is untouched then."""
-        return self.advance(i, s) not in (_DUPLICATE, _CONFLICT)
+        done = self.advance(i, s)
+        return done is _APPLIED or done is _BEGAN
 
     def advance(self, i: Interaction, s: StateSettings) -> Applied:
         """Apply one event; the vector is not touched, that is the model's. O(1) per item of the event."""
-        event_id = (i.event & _ID_MASK).to_bytes(ID_BYTES, "little")
-        payload = i.payload.to_bytes(PAYLOAD_BYTES, "little")
+        entry = (i.event & _ID_MASK | i.payload << _ID_BITS).to_bytes(KEY_BYTES, "little")
+        event_id = entry[:ID_BYTES]
         ids = self.ids
         at = ids.find(event_id)
         while at & 7 and at > 0:  # found across two neighbours: look further
             at = ids.find(event_id, at + 1)
         if at >= 0:
-            known = ids[at + ID_BYTES : at + KEY_BYTES]
+            known, payload = ids[at + ID_BYTES : at + KEY_BYTES], entry[ID_BYTES:]
             return _DUPLICATE if known == payload or _NO_PAYLOAD in (known, payload) else _CONFLICT
-        self.ids = (ids + event_id + payload)[-KEY_BYTES * s.event_id_ring :]
+        self.ids = (ids + entry)[-KEY_BYTES * s.event_id_ring :]
 
-        first = self.events_applied == 0
-        self.events_applied += 1
+        applied = self.events_applied
+        first = applied == 0
+        self.events_applied = applied + 1
         self.last_offset = i.offset
         time_ms = i.time_ms
         time_s = time_ms // 1000
         if not 0 <= time_s <= _MAX_TIME_S:
             time_s = 0 if time_s < 0 else _MAX_TIME_S
+        last_ms, start_ms, session = self.last_time_ms, self.session_start_ms, self.session
+        kind = i.type
         # A session_start that comes late, older than the running session, must not end that session.
-        began = i.type == SESSION_START and (first or time_ms >= self.session_start_ms)
+        began = kind == SESSION_START and (first or time_ms >= start_ms)
         named = i.session
-        if named and self.session:
+        if named and session:
             # The producer's word against ours: its sessions may outlast a pause, and end without one.
-            ended = named != self.session and time_ms >= self.session_start_ms
+            ended = named != session and time_ms >= start_ms
         else:
-            ended = time_ms - self.last_time_ms > s.session_gap_s * 1000
+            ended = time_ms - last_ms > s.session_gap_s * 1000
         if began or first or ended:
             self.session_start_ms = time_ms
             self.session_length = 0
             self.session = named
-        elif not self.session:
+        elif named and not session:
             self.session = named
-        if time_ms > self.last_time_ms:
+        if time_ms > last_ms:
             self.last_time_ms = time_ms
 
-        entries = RECENT.pack(SESSION_MARK, SESSION_START) if began else b""
+        entries = _MARK if began else b""
         items = i.items
         if items and i.weight != 0.0:
             weight = bounded_weight(i.weight)
-            kind = i.type
             for key in items:
-                entries += RECENT.pack(key & _KEY_MASK, kind)
+                entries += _pack_recent(key & _KEY_MASK, kind)
             length = self.session_length + len(items)
             self.session_length = length if length < s.recent_items else s.recent_items
-            self._count(items, kind, weight, time_s, s)
+            if s.half_lives_s:
+                self._count_by_type(items, kind, weight, time_s, s)
+            else:
+                self._count(items, kind, weight, time_s, s)
             units = units_of(weight)
-            windows, add = self.windows, s.windowing.add
-            for category in i.categories:
-                if category:
-                    windows = add(windows, time_s, interest_key(category), units)
+            windows, add, reach = self.windows, s.windowing.add, s.reaches[kind]
+            for interest in i.interests:
+                windows = add(windows, time_s, interest, units, reach)
             self.windows = windows
         if entries:
             self.recent = (self.recent + entries)[-RECENT.size * s.recent_items :]
@@ -198,6 +208,7 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
             self.count_ref_s += steps * s.count_half_life_s
             exponent -= steps
         amount = weight * 2.0**exponent
+        most_bytes = KEY_BYTES * s.max_counted_items
         for item in items:
             key = (item & _KEY_MASK).to_bytes(8, "little")
             at = keys.find(key)
@@ -213,15 +224,56 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
                 )
                 values = values[:place] + new + values[place + 9 :]
                 continue
-            if len(keys) >= KEY_BYTES * s.max_counted_items:
-                # The smallest goes, whatever its sign: a strong dislike is worth remembering too.
-                # More than one when the setting was lowered since.
-                while len(keys) >= KEY_BYTES * s.max_counted_items:
-                    least = _smallest(values)
-                    keys = keys[: least * 8] + keys[least * 8 + 8 :]
-                    values = values[: least * 9] + values[least * 9 + 9 :]
+            # The smallest goes, whatever its sign: a strong dislike is worth remembering too.
+            # More than one when the setting was lowered since.
+            while len(keys) >= most_bytes:
+                least = _smallest(values)
+                keys = keys[: least * 8] + keys[least * 8 + 8 :]
+                values = values[: least * 9] + values[least * 9 + 9 :]
             keys += key
-            values += COUNT.pack(amount, time_s, kind)
+            values += _pack_count(amount, time_s, kind)
+        self.count_keys, self.count_values = keys, values
+
+    def _count_by_type(self, items: tuple[int, ...], kind: int, weight: float, time_s: int, s: StateSettings) -> None:
+        """`_count` where types have half-lives of their own, by the rule of `state.weights`."""
+        keys, values = self.count_keys, self.count_values
+        half_lives = s.half_lives_s
+        if not keys:
+            self.count_ref_s = time_s
+        shortest = s.shortest_half_life_s
+        steps = (time_s - self.count_ref_s) // shortest
+        if steps > REBASE_AFTER_HALF_LIVES:
+            table = np.frombuffer(values, COUNT_DTYPE).copy()
+            table["amount"] *= np.exp2(-steps * shortest / s.half_life_of(table["type"]))
+            values = table.tobytes()
+            self.count_ref_s += steps * shortest
+        ref_s = self.count_ref_s
+        for item in items:
+            key = (item & _KEY_MASK).to_bytes(8, "little")
+            at = keys.find(key)
+            while at & 7 and at > 0:
+                at = keys.find(key, at + 1)
+            if at >= 0:
+                place = (at >> 3) * 9
+                amount, seen_s, strongest = COUNT.unpack_from(values, place)
+                seen_s = max(seen_s, time_s)
+                if STRENGTH[kind] > STRENGTH[strongest]:
+                    change = 1.0 / half_lives[kind] - 1.0 / half_lives[strongest]
+                    amount *= 2.0 ** min((seen_s - ref_s) * change, 1000.0)
+                    strongest = kind
+                amount += weight * growth(time_s, ref_s, half_lives[strongest])
+                packed = COUNT.pack(min(max(amount, -_MOST_AMOUNT), _MOST_AMOUNT), seen_s, strongest)
+                values = values[:place] + packed + values[place + 9 :]
+                continue
+            while len(keys) >= KEY_BYTES * s.max_counted_items:
+                table = np.frombuffer(values, COUNT_DTYPE)
+                # The smallest of now: amounts of two half-lives cannot be compared as they are.
+                age_s = max(self.last_time_ms // 1000 - ref_s, 0)
+                least = int((np.abs(table["amount"]) * np.exp2(-age_s / s.half_life_of(table["type"]))).argmin())
+                keys = keys[: least * 8] + keys[least * 8 + 8 :]
+                values = values[: least * 9] + values[least * 9 + 9 :]
+            keys += key
+            values += COUNT.pack(weight * growth(time_s, ref_s, half_lives[kind]), time_s, kind)
         self.count_keys, self.count_values = keys, values
 
     # --- reading: for people, tools and explanations; the ranker reads the packed lists of many users at once
@@ -240,14 +292,25 @@ class InterestState(msgspec.Struct, array_like=True, gc=False):
     def counted_items(self, s: StateSettings, at_ms: int | None = None) -> list[CountedItem]:
         """The counted items, in order of first arrival, decayed to `at_ms` (default: the newest event)."""
         at_s = (self.last_time_ms if at_ms is None else at_ms) / 1000
-        shrink = growth(self.count_ref_s, at_s, s.count_half_life_s)
+        half_lives = s.half_lives_s or (s.count_half_life_s,) * 256
         keys = struct.unpack(f"<{len(self.count_keys) // 8}Q", self.count_keys)
         return [
-            CountedItem(key, amount * shrink, time_s, kind)
+            CountedItem(key, amount * growth(self.count_ref_s, at_s, half_lives[kind]), time_s, kind)
             for key, (amount, time_s, kind) in zip(keys, COUNT.iter_unpack(self.count_values), strict=True)
         ]
 
 
+@lru_cache(maxsize=64)
+def _amounts(count: int) -> struct.Struct:
+    """What reads the amounts of so many COUNT."""
+    return struct.Struct("<" + "f5x" * count)
+
+
 def _smallest(values: bytes) -> int:
     """Index of the smallest amount by size, the first of equals."""
-    return int(np.abs(np.frombuffer(values, COUNT_DTYPE)["amount"]).argmin())
+    amounts = _amounts(len(values) // COUNT.size).unpack(values)
+    least = min(amounts)
+    if least >= 0.0:
+        return amounts.index(least)
+    sizes = [abs(amount) for amount in amounts]
+    return sizes.index(min(sizes))

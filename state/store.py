@@ -175,6 +175,9 @@ class RocksStore:
         # an event with a million states).
         options.set_max_bytes_for_level_base(1 << 30)
         options.set_target_file_size_base(64 << 20)
+        # Twice as many new files as by default before they are merged with the rest: half the merging, and a file that
+        # has no state of a user costs a look into its filter.
+        options.set_level_zero_file_num_compaction_trigger(8)
         # It names the first and last key of each file, also of files that are gone, until it is written anew.
         options.set_max_manifest_file_size(_MANIFEST_BYTES)
         # States are mostly floats and hashes, which do not shrink; trying costs a tenth of reads and writes.
@@ -184,7 +187,9 @@ class RocksStore:
         options.set_block_based_table_factory(block)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return rocksdict.Rdict(str(self._path), options=options)
+            # A store that is there is opened with the options in its files, without their bloom filter, where they are
+            # not given by column family, too.
+            return rocksdict.Rdict(str(self._path), options=options, column_families={"default": options})
         except Exception as exc:  # rocksdict raises bare Exception
             raise StoreError(
                 f"the local store {self._path} cannot be opened ({exc}). If another worker runs here, give this one "

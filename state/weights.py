@@ -17,12 +17,20 @@ quantity, its value or both; the share v = value_strength says which to believe 
 because others send these fields everywhere (GA4: engagement time with a purchase, the price as value of a view),
 where they do not mean more interest. Each factor rises or stays with each of its arguments.
 
-Half-life and window are not of a type but of what is kept. A state has one amount an item, and forward decay adds up
-in one amount only what decays alike: w1 * 2**(-t / h1) + w2 * 2**(-t / h2) is no w * 2**(-t / h) for all t. A type with
-a half-life of its own would be wrong at every age but one. Interests are kept in windows (`state.window`), which do
-not decay: an event of any type is in every window that covers it, and a window's emphasis says what that counts. How
-long a type is remembered beside others is said by its weight: what is four times as heavy falls below the same amount
-two half-lives later.
+**Windows of a type** (`StateSettings.last_window`). An event counts in every window of interests that covers it, up to
+the one named for its type: of impressions up to "session", what was shown leaves with the visit.
+
+**Half-lives of a type** (`StateSettings.count_half_lives_s`). A state has one amount an item, and forward decay adds up
+in one amount only what decays alike: w1 * 2**(-t / h1) + w2 * 2**(-t / h2) is no w * 2**(-t / h) for all t. So an item
+has one half-life at a time, that of the strongest type (`STRENGTH`) so far: what was bought is remembered as a
+purchase, with the views before it and after it.
+
+    count at a time t = amount * 2**(-(t - reference) / h[strongest type])
+
+An event of a stronger type, at a time t, leaves the count at t as it is and lets it go on with the new half-life: the
+amount is multiplied by 2**((t - reference) * (1 / h[new] - 1 / h[old])). Of an event that comes out of order, t is that
+of the item's newest: a count is never carried back to when it was larger. What speaks against an item is the weakest: a
+dislike after a view decays with the view. Where all half-lives are of one length, nothing is converted.
 """
 
 from math import log2

@@ -57,7 +57,7 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
         cluster: where it runs: partitions of the events topic, and whether transactions isolate anything.
 
     Raises:
-        ArtifactError: the model cannot be used.
+        ArtifactError: the model cannot be used, or lists are limited to domains that nobody knows.
         RefusedError: the catalogue cannot be read.
     """
     worker, topics = settings.worker, settings.topics
@@ -94,8 +94,10 @@ def create_app(settings: Settings, cluster: Cluster) -> DriftlineApp:
     erasures = ErasureLog(settings)
     erasures.catch_up()  # here, and not while the first events wait
     history = partial(records_before, settings.client_properties()) if worker.corrupt_state == "rebuild" else None
-    items = ItemsReader(settings, metrics, recommender.pipeline.availability)
+    items = ItemsReader(settings, metrics, recommender.pipeline.catalog_changed)
     items.catch_up()
+    if recommender.pipeline.domains is not None:
+        recommender.pipeline.domains.check()
     lists = InterestAgent(settings, recommender, metrics, erasures=erasures, history=history, catalog=items.catalog)
     keys = RekeyAgent(settings, metrics)
     partitions = cluster.partitions[topics.events]

@@ -11,20 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from model.ranking.filters import Availability
 from state.catalog import Catalog, CatalogItem
 from stream.contract.item import Item, decode_item
+from stream.contract.properties import text_of
 from stream.engine.asking import patiently, watermarks
 from stream.errors import ContractError, EngineError, RefusedError
 from stream.metrics import Metrics
 from stream.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+Changed = Callable[[Catalog, npt.NDArray[np.uint64]], None]
 
 SILENT_S = 30.0
 """The reader's thread has not come round for so long: not ready. It does ten times a second."""
@@ -47,14 +50,16 @@ class ItemsReader:
     Args:
         settings: the cluster, the topic, and how to hold the items.
         metrics: counters.
-        availability: what is told of changed items; None where nobody makes lists.
+        changed: what is told, under the lock, of changed and removed items: the catalogue, and their keys u64[any];
+            None where nobody makes lists.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, availability: Availability | None = None) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, changed: Changed | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._availability = availability
+        self._changed = changed
         self.catalog = Catalog(settings.catalog.category_level, settings.catalog.text_bytes)
+        self._properties = settings.state_settings().interest_properties
         self.lock = threading.Lock()
         self._topic = settings.topics.items
         self._consumer: Consumer | None = None
@@ -203,8 +208,8 @@ class ItemsReader:
                     keys.append(self.catalog.upsert(item))
                 elif item is not None:
                     keys.append(self.catalog.remove(item))
-            if self._availability is not None:
-                self._availability.update(self.catalog, np.array(keys, np.uint64))
+            if self._changed is not None:
+                self._changed(self.catalog, np.array(keys, np.uint64))
         counts.labels("upsert").inc(sum(isinstance(item, CatalogItem) for item in items))
         counts.labels("tombstone").inc(sum(isinstance(item, str) for item in items))
         counts.labels("invalid").inc(sum(item is None for item in items))
@@ -222,7 +227,7 @@ class ItemsReader:
             item = decode_item(value)
             if item.item_id != key:
                 raise ContractError("the record's key is not its item_id: compaction would keep the wrong one")
-            return catalog_item(item)
+            return catalog_item(item, self._properties)
         except (ContractError, UnicodeDecodeError) as error:
             self._warn(message, error)
             return None
@@ -243,16 +248,18 @@ class ItemsReader:
             )
 
 
-def catalog_item(item: Item) -> CatalogItem:
-    """What the catalogue keeps of an item of the contract."""
+def catalog_item(item: Item, properties: Sequence[str] = ()) -> CatalogItem:
+    """What the catalogue keeps of an item of the contract; of its properties those named."""
     return CatalogItem(
         item_id=item.item_id,
         name=item.name,
         category=item.category_path,
         brand=item.brand or "",
+        domain=item.domain or "",
         price=item.price,
         currency=item.currency or "",
         text=item.text or "",
+        properties=tuple([text_of(item.properties, name) for name in properties]),
         available=item.available,
         expires_at_ms=item.expires_at_ms,
     )

@@ -36,7 +36,8 @@ LIBRDKAFKA_LOG = logging.getLogger("stream.librdkafka")
 LIBRDKAFKA_LOG.addHandler(logging.NullHandler())
 
 ENVIRONMENT_PREFIX = "DRIFTLINE_"
-_TABLES = ("properties", "windows")  # settings that are tables: JSON in a flag or in the environment
+# Settings that are tables: JSON in a flag or in the environment.
+_TABLES = ("properties", "windows", "count_half_lives_s", "last_window")
 HIDDEN = "********"
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -63,6 +64,7 @@ def _duration(per_unit_ms: int) -> BeforeValidator:
 Seconds = Annotated[int, _duration(1000)]
 SecondsFloat = Annotated[float, _duration(1000)]
 Millis = Annotated[int, _duration(1)]
+SecondsByName = dict[str, Annotated[int, _duration(1000), Field(ge=1)]]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -398,6 +400,11 @@ class StateSection(Section):
     count_half_life_s: Seconds = Field(
         default=_STATE.count_half_life_s, ge=1, description="Time in which an item's count halves."
     )
+    count_half_lives_s: SecondsByName = Field(
+        default=_STATE.count_half_lives_s,
+        description="The same by event type, where it is another: an item's count halves in the time of the strongest "
+        'type of event on it so far. For instance {"view" = "14d", "purchase" = "120d"}.',
+    )
     windows: dict[str, WindowTable] = Field(
         default={
             window.name: WindowTable(
@@ -407,7 +414,8 @@ class StateSection(Section):
         },
         description="Sliding windows of event time over a user's interests, by name, any number: the length size_s, "
         "the step pane_s it slides in (a multiple of the next smaller window's), the (interest, pane) cells kept, of "
-        "10 bytes each, and emphasis, what a weight in it counts in an interest's points. They replace the default's.",
+        "10 bytes each, and emphasis, what a weight in it counts in an interest's points. They replace the default's, "
+        "and those of a profile together with its last_window.",
     )
     window_grace_s: Seconds = Field(
         default=_STATE.windows.grace_s,
@@ -416,10 +424,31 @@ class StateSection(Section):
         "later than that, but not too late (events.grace_s), lands in the larger panes only.",
     )
 
+    last_window: dict[str, str] = Field(
+        default=_STATE.last_window,
+        description="By event type, the largest window that it counts in, one of the first three; all, if not given. "
+        'For instance {"impression" = "session"}: what was shown is no interest any more after the visit.',
+    )
+    interests: str = Field(
+        default=",".join(_STATE.interests),
+        description='What of an item makes an interest, separated by commas: "category", "brand", "properties.NAME". '
+        "The event says it, else the catalogue. Each more takes as many cells of the windows again: give them more.",
+    )
+
     @validates_together(mode="after")
-    def _windows_work(self) -> "StateSection":
-        self.window_settings()
+    def _works(self) -> "StateSection":
+        self.state_settings()
         return self
+
+    def state_settings(self) -> StateSettings:
+        """As the state takes them. Raises ValueError where they do not go together."""
+        own = self.model_dump(include=set(StateSettings.__struct_fields__) - {"windows", "interests"})
+        windows = self.window_settings()
+        try:
+            interests = tuple([field.strip() for field in self.interests.split(",")])
+            return StateSettings(**own, windows=windows, interests=interests)
+        except StateError as error:
+            raise ValueError(str(error)) from None
 
     def window_settings(self) -> WindowSettings:
         """The windows, the smallest first. Raises ValueError where they do not go together."""
@@ -529,7 +558,8 @@ class RankingSection(Section):
     domains: Literal["all", "event"] = Field(
         default=_RANKING.domains,
         description='"event": a list after an event that names a domain (books, films) holds items of that domain '
-        'alone, chosen by the interests in all; "all": lists are not limited.',
+        'alone, chosen by the interests in all; "all": lists are not limited. An item\'s domain is what the catalogue '
+        "says, else what the model learnt from the log.",
     )
     listed_only: bool = Field(
         default=_RANKING.listed_only,
@@ -606,9 +636,7 @@ class Settings(BaseModel):
 
     def state_settings(self) -> StateSettings:
         """The state's own settings."""
-
-        own = self.state.model_dump(include=set(StateSettings.__struct_fields__) - {"windows"})
-        return StateSettings(**own, windows=self.state.window_settings())
+        return self.state.state_settings()
 
     def ranking_settings(self) -> RankingSettings:
         """The ranking's own settings."""
@@ -733,7 +761,10 @@ def _from_profile(given: list[_Source]) -> _Source:
         near = difflib.get_close_matches(str(name), PROFILES, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SettingsError(f"unknown profile {name!r} (given by {told}): {hint}There are: {', '.join(PROFILES)}.")
-    return _Source(f"the profile {name}", dict(PROFILES[name].values()))
+    values = PROFILES[name].values()
+    if _told(("state", "windows"), given):  # the profile's last_window names windows that are not there any more
+        values.get("state", {}).pop("last_window", None)
+    return _Source(f"the profile {name}", dict(values))
 
 
 def environment_name(section: str, key: str = "") -> str:
@@ -883,6 +914,7 @@ def allowed(field: FieldInfo) -> str:
         Path: "a path",
         dict[str, str]: "a table of texts",
         dict[str, WindowTable]: "a table of windows",
+        SecondsByName: 'a table of whole numbers of seconds, or durations such as "7d"',
     }
     words = next(told for known, told in named.items() if kind == known)
     for limit in field.metadata:

@@ -139,7 +139,7 @@ class Block:
     def counts(self) -> F32:
         """f32[B, C]: decayed counts at the time of the user's newest event."""
         ref_s = self._column([request.state.count_ref_s for request in self.requests])
-        shrink = np.exp2((ref_s - self._now_s) / self._settings.count_half_life_s)  # B 1
+        shrink = np.exp2((ref_s - self._now_s) / self._settings.half_life_of(self.count_types))  # B 1, or B C
         counts: F32 = (self._count_values["amount"] * shrink).astype(np.float32)
         return counts
 

@@ -12,8 +12,9 @@ from model.ranking.candidates import Fired, Scores
 from model.ranking.lists import Interest, Reason
 from model.ranking.reasons import BOUGHT, FOR_YOU, POPULAR, ReasonCodes
 from model.serving import BLOCK
+from state.names import name_and_kind
 from state.points import TRENDS, Points, PointSettings, interest_points
-from state.settings import StateSettings
+from state.settings import CATEGORY, StateSettings
 from state.weights import PURCHASE
 from state.window import interest_key
 
@@ -22,7 +23,7 @@ I64 = npt.NDArray[np.int64]
 
 
 INTERESTS = 5
-"""Categories shown with a list."""
+"""Interests shown with a list."""
 
 _INTEREST_SHARE = 0.1
 """A category with at least this share of a user's interest explains an item."""
@@ -65,6 +66,7 @@ class Explainer:
         self._width = width
         n = len(artifact.item_ids)
         self._n = n
+        self._named_kinds = state.interests != (CATEGORY,)
         names = sorted(set(artifact.item_categories) - {""})
         self._category_code = {interest_key(name): code for code, name in enumerate(names)}
         self._no_category = none = len(names)
@@ -96,12 +98,16 @@ class Explainer:
             strict=True,
         )
         shown: list[list[Interest]] = [[] for _ in states]
+        kinds = len(self._settings.interests)
         for row, key, weight, share, trend, first_s, last_s in found:
-            name = block.requests[row].names.get(key)
+            name, kind = block.requests[row].names.get(key), ""
             if name is not None:
-                shown[row].append(Interest(name, weight, round(share, 4), TRENDS[trend + 1], first_s, last_s))
+                if self._named_kinds:
+                    name, kind = name_and_kind(name)
+                shown[row].append(Interest(name, weight, round(share, 4), TRENDS[trend + 1], first_s, last_s, kind))
 
-        strong = np.flatnonzero(points.share >= _INTEREST_SHARE)
+        # An item makes an interest of each kind: where there are several, each has less of the whole.
+        strong = np.flatnonzero(points.share >= _INTEREST_SHARE / kinds)
         none = self._no_category
         codes = np.array([self._category_code.get(key, none) for key in points.key[strong].tolist()], np.int64)
         explains = np.zeros((block.rows, none + 1), np.bool_)

@@ -76,8 +76,7 @@ class Fallback:
         that stay out even then (None: there are none), so that the list is empty when there are no others.
         """
         n = len(boost)
-        scores = np.zeros(n + 1, np.float32)
-        scores[:n] = popular.share * (np.float32(1.0) + np.float32(self.CATEGORY_FACTOR) * boost)
+        scores = self.scores(popular, boost)
         shown = np.ones(n + 1, np.bool_)
         for tokens in hidden:
             shown[tokens] = False
@@ -85,9 +84,14 @@ class Fallback:
         shown[:n] &= inside
         if not shown[:n].any():
             shown[:n] = inside
-        order = np.argsort(-scores[:n], kind="stable")
+        order = np.argsort(-scores, kind="stable")
         best = order[shown[order]][: self._size]
         return best.tolist(), scores[best].astype(np.float64).round(6).tolist()
+
+    def scores(self, popular: Popular, boost: F32) -> F32:
+        """f32[n]: popularity, raised by interest. boost: f32[n]."""
+        raised: F32 = popular.share * (np.float32(1.0) + np.float32(self.CATEGORY_FACTOR) * boost)
+        return raised
 
 
 class PopularRows:

@@ -19,28 +19,47 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Domains:
-    """Which items are of which domain, for lists that are limited to one."""
+    """Which items are of which domain, for lists that are limited to one.
 
-    def __init__(self, item_domains: Sequence[str]) -> None:
-        """item_domains: of each of the n items; '' is no domain. Raises ArtifactError when none has one."""
-        if not any(item_domains):
+    What the catalogue says of an item counts; where it says nothing, what the model learnt from the log.
+
+    Args:
+        index: the model's n items.
+        item_domains: of each item as the model knows it, '' for none; or empty.
+    """
+
+    def __init__(self, index: ItemIndex, item_domains: Sequence[str]) -> None:
+        self._index = index
+        names = item_domains or [""] * index.n
+        self._learnt: U64 = np.array([key_of(name) if name else 0 for name in names], np.uint64)  # n
+        self._keys = self._learnt.copy()
+        """u64[n]: `key_of` each item's domain; 0: not known."""
+
+    def check(self) -> None:
+        """Raises ArtifactError when the domain of no item is known: every list of a domain would be empty."""
+        if not self._keys.any():
             raise ArtifactError(
-                "ranking.domains is 'event', but the model knows the domain of no item; train it on events that name "
-                "their domain, or set ranking.domains to 'all'."
+                "ranking.domains is 'event', but neither the model nor the catalogue knows the domain of an item: send "
+                "items with their domain (driftline produce --items), train the model on events that name it, or set "
+                "ranking.domains to 'all'."
             )
-        names = dict.fromkeys(name for name in item_domains if name)
-        codes = {name: code for code, name in enumerate(names)}
-        self._codes = np.array([codes.get(name, -1) for name in item_domains], np.int32)  # n
-        self._code_of = {key_of(name): code for name, code in codes.items()}
+
+    def update(self, catalog: Catalog, keys: U64) -> None:
+        """The catalogue has changed, or removed, items of these keys u64[any]."""
+        tokens = self._index.tokens(keys)
+        known = tokens < self._index.n
+        tokens = tokens[known]
+        told = catalog.domains(catalog.rows(keys[known]))
+        self._keys[tokens] = np.where(told != 0, told, self._learnt[tokens])
 
     def outside(self, block: Block) -> dict[int, Bools]:
         """For each row of the block whose event names a domain: bool[n], the items that are not of it.
 
-        All items are outside a domain that the model knows no item of.
+        All items are outside a domain that no item is known to be of.
         """
         named = {row: request.event.domain for row, request in enumerate(block.requests) if request.event.domain}
         # An array for each domain and not for each row: a block has a thousand rows.
-        outside = {domain: self._codes != self._code_of.get(domain, -2) for domain in set(named.values())}
+        outside = {domain: self._keys != domain for domain in set(named.values())}
         return {row: outside[domain] for row, domain in named.items()}
 
 

@@ -35,11 +35,12 @@ class RankedItem(msgspec.Struct, gc=False):
     """The items of many lists share one such list: read only."""
 
 
-class Interest(msgspec.Struct, gc=False):
-    """One of a user's interest points, a category, as of the user's newest event.
+class Interest(msgspec.Struct, gc=False, omit_defaults=True):
+    """One of a user's interest points as of the user's newest event: a category, or what `kind` says.
 
     weight: over the windows, recent ones counting more (see state.points); share: of all interests, 0 to 1; trend:
-    "rising", "steady" or "fading"; first and last seen: seconds since 1970, to the pane of the window.
+    "rising", "steady" or "fading"; first and last seen: seconds since 1970, to the pane of the window; kind: "brand" or
+    the name of a property of items, absent for a category.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Interest(msgspec.Struct, gc=False):
     trend: str
     first_seen_s: int
     last_seen_s: int
+    kind: str = ""
 
 
 class UserList(msgspec.Struct, gc=False):
@@ -63,4 +65,4 @@ class UserList(msgspec.Struct, gc=False):
     """"hybrid": the user's own; "popular": nothing that the model knows is known of the user."""
     items: list[RankedItem]
     interests: list[Interest]
-    """The user's strongest categories, the strongest first."""
+    """The user's strongest interests, the strongest first."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from prometheus_client import CollectorRegistry
@@ -29,14 +30,17 @@ from state.interaction import Interaction
 from state.interest import InterestState
 from state.keys import event_key, key_of, payload_key, session_key
 from state.learnt import LearntItems
-from state.names import Names
+from state.names import Names, interest_name
+from state.settings import BRAND, CATEGORY
 from state.trend import Trend
 from state.weights import EVENT_TYPES, TYPE_CODES, kind_of, weigh
+from state.window import interest_key
 from stream.agents.forget import Forgetter, Forgotten
 from stream.agents.rebuild import History, rebuilt
 from stream.contract.aliases import USER_ERASED
 from stream.contract.control import user_hash, with_first_sent
 from stream.contract.event import Event, EventDecoder
+from stream.contract.properties import text_of
 from stream.contract.recommendation import (
     ModelRef,
     Recommendation,
@@ -103,6 +107,10 @@ class InterestAgent:
         if settings.topics.features:
             weights = settings.weight_settings()
             self._features = FeatureLog(settings.topics.features, recommender.state_settings, weights)
+        interests = recommender.state_settings.interests
+        self._of_category, self._of_brand = CATEGORY in interests, BRAND in interests
+        self._of_properties = recommender.state_settings.interest_properties
+        self._of_more = interests != (CATEGORY,)
         self._limits_domains = settings.ranking.domains == "event"
         self._weights = settings.weight_settings()
         ranking = recommender.ranking_settings
@@ -272,29 +280,38 @@ class InterestAgent:
         if event.items:
             lines = event.lines()
             keys = tuple([key_of(line.item_id) for line in lines])
-            named = zip(lines, keys, strict=True)
-            names = tuple([self._category(line.category, key, offset, learnt) for line, key in named])
+            named = list(zip(lines, keys, strict=True))
+            names = [self._category(line.category, key, offset, learnt) for line, key in named]
+            if self._of_more:
+                names = names if self._of_category else []
+                for line, key in named:
+                    names += self._further(key, line.brand, line.properties)
             # Of several items neither is told of one: the value is that of all together.
             quantity, value = (lines[0].quantity, value) if len(lines) == 1 else (None, None)
         elif event.item_id:  # nearly all events: no line is made for the one item
             key = key_of(event.item_id)
-            keys, names = (key,), (self._category(event.category, key, offset, learnt),)
+            keys, names = (key,), [self._category(event.category, key, offset, learnt)]
+            if self._of_more:
+                names = names if self._of_category else []
+                names += self._further(key, event.brand, event.properties)
             quantity = event.quantity
         else:
-            keys, names, quantity = (), (), None
+            keys, names, quantity = (), [], None
+        names = [name for name in names if name]
         weight = weigh(code, quantity, value, dwell_ms, self._weights)
         return Interaction(
             event_key(event.event_id),
             code if weight >= 0.0 else kind_of(code, weight),
             at_ms,
             keys,
-            names,
+            tuple([interest_key(name) for name in names]),
             weight,
             offset,
             # Of the time as it was sent, a number of ms after decoding: one sent again says the same.
             payload_key(code, event.occurred_at, keys, quantity, event.value, dwell_ms),  # type: ignore[arg-type]
             session_key(session) if session else 0,
             key_of(event.domain) if event.domain else 0,
+            tuple(names),
         )
 
     def _category(self, named: str | None, key: int, offset: int, learnt: LearntItems) -> str:
@@ -304,6 +321,16 @@ class InterestAgent:
         if not self._categories.get(key) and not self._catalog.category(key):
             learnt.learn(offset, key, named)
         return named
+
+    def _further(self, key: int, brand: str | None, properties: dict[str, Any] | None) -> Iterator[str]:
+        """Names of an item's interests beside its category, by what the event says of it, else by the catalogue."""
+        if self._of_brand and (brand := brand or self._catalog.brand(key)):
+            yield interest_name(brand, BRAND)
+        if self._of_properties:
+            known = self._catalog.properties(key) or ("",) * len(self._of_properties)
+            for kind, held in zip(self._of_properties, known, strict=True):
+                if value := text_of(properties, kind) or held:
+                    yield interest_name(value, kind)
 
     def _states(
         self, chunk: Chunk, batch: list[tuple[bytes, Interaction]], forgotten: Forgotten

@@ -57,7 +57,15 @@ def get(
         f"{found.user_id}: {found.strategy} list of {found.generated_at}, from {found.events_applied} events, "
         f"model {found.model.name} {found.model.version}"
     )
-    run.show([_interest(one) for one in data["interests"]] if interests else [_row(item) for item in data["items"]])
+    if interests:
+        rows = [_interest(one) for one in data["interests"]]
+        kinds = any(row["kind"] for row in rows)
+        run.show(rows, [name for name in _INTEREST_COLUMNS if name != "kind" or kinds])
+    else:
+        run.show([_row(item) for item in data["items"]])
+
+
+_INTEREST_COLUMNS = ("interest", "kind", "weight", "share", "trend", "first seen", "last seen")
 
 
 def _row(item: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +80,7 @@ def _row(item: dict[str, Any]) -> dict[str, Any]:
 def _interest(interest: dict[str, Any]) -> dict[str, Any]:
     return {
         "interest": interest["name"],
+        "kind": interest.get("kind", ""),  # categories have none
         "weight": round(interest["weight"], 2),
         "share": f"{interest['share']:.0%}",
         "trend": interest["trend"],

@@ -112,6 +112,7 @@ FIELD_ALIASES: dict[str, tuple[str, ...]] = {
         "domain_sessionid",
     ),
     "category": ("category", "properties.category"),
+    "brand": ("brand", "properties.brand"),
     "quantity": ("quantity", "properties.quantity"),
     "price": ("price", "properties.price"),
     "value": (
@@ -156,11 +157,13 @@ ITEM_ALIASES: dict[str, tuple[str, ...]] = {
     "price": ("price", "product.priceInfo.price"),
     "category": ("category", "item_category", "product.categories"),
     "position": ("position", "index", "item_list_index"),
+    "brand": ("brand", "item_brand", "product.brands"),
+    "properties": ("properties",),
 }
 
 # Fields whose JSON integers are taken as text, and those whose decimal text is taken as a number.
 _TEXT_FIELDS = frozenset(
-    {"event_id", "user_id", "anonymous_id", "item_id", "session_id", "recommendation_id", "tenant", "domain"}
+    {"event_id", "user_id", "anonymous_id", "item_id", "brand", "session_id", "recommendation_id", "tenant", "domain"}
 )
 _NUMBER_FIELDS = frozenset({"quantity", "price", "value", "position", "dwell_ms"})
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
@@ -171,6 +174,7 @@ USER_ERASED = "user_erased"
 _OWN_TYPES = frozenset((*EVENT_TYPES, USER_ERASED))
 # Longer than any name in use; what is cached must be bounded, for names come from outside.
 _MAX_TYPE_CHARS = 200
+_MAX_BRAND_CHARS = 512
 _SEPARATORS = re.compile(r"[\s_-]+")
 _VERSION = re.compile(r"\.v\d+$")
 
@@ -265,13 +269,20 @@ def _plain(field: str, value: Any) -> Any:
         return str(value)
     if kind is str and field in _NUMBER_FIELDS and _NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
-    if kind is list and field == "category":  # Google Retail gives several; the first is the main one
-        return value[0] if value else None
+    if kind is list and field in ("category", "brand"):  # Google Retail gives several; the first is the main one
+        value = value[0] if value else None
+    if field == "brand" and not (isinstance(value, str) and len(value) <= _MAX_BRAND_CHARS):
+        return None  # it says little: no reason to refuse an event
     return value
 
 
 def _item(item: Any) -> dict[str, Any]:
-    return _read(item, _ITEM_TREE) if isinstance(item, dict) else {"item_id": _plain("item_id", item)}
+    if not isinstance(item, dict):
+        return {"item_id": _plain("item_id", item)}
+    own = _read(item, _ITEM_TREE)
+    if not isinstance(own.get("properties"), dict):
+        own.pop("properties", None)
+    return own
 
 
 def _ga4_params(params: Any) -> Any:

@@ -56,6 +56,10 @@ class EventItem(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     price: Annotated[Amount | None, Meta(description="Price of one.")] = None
     category: Annotated[Id | None, Meta(description="Category of the item.")] = None
     position: Annotated[Position | None, Meta(description="Its place in the list shown.")] = None
+    brand: Annotated[Id | None, Meta(description="Brand of the item.")] = None
+    properties: Annotated[
+        dict[str, Any] | None, Meta(description="Anything else; read where state.interests names one of them.")
+    ] = None
 
 
 class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -94,6 +98,7 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
         Meta(max_length=1000, description="The items, when they are several; they replace item_id."),
     ] = ()
     category: Annotated[Id | None, Meta(description="Category of item_id.")] = None
+    brand: Annotated[Id | None, Meta(description="Brand of item_id.")] = None
     quantity: Annotated[Quantity | None, Meta(description="How many of item_id; 1 when absent.")] = None
     price: Annotated[Amount | None, Meta(description="Price of one item_id.")] = None
     value: Annotated[
@@ -119,7 +124,10 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
         Id | None,
         Meta(description="The part of the offer that the items belong to: books, films. A user's interest spans all."),
     ] = None
-    properties: Annotated[dict[str, Any] | None, Meta(description="Anything else; kept, not interpreted.")] = None
+    properties: Annotated[
+        dict[str, Any] | None,
+        Meta(description="Anything else; of item_id where state.interests names one of them, else not interpreted."),
+    ] = None
 
     @property
     def subject(self) -> str:
@@ -148,7 +156,8 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
         if self.items:
             return tuple([EventItem(line) if isinstance(line, str) else line for line in self.items])
         if self.item_id:
-            return (EventItem(self.item_id, self.quantity, self.price, self.category, self.position),)
+            own = self.quantity, self.price, self.category, self.position, self.brand, self.properties
+            return (EventItem(self.item_id, *own),)
         return ()
 
 

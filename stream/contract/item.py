@@ -24,6 +24,9 @@ class Item(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
         Meta(description="Its category: one name, or the path to it, broadest first."),
     ] = ()
     brand: Annotated[Id | None, Meta(description="Its brand.")] = None
+    domain: Annotated[
+        Id | None, Meta(description="The part of the offer it belongs to (books, films), as domain of an event.")
+    ] = None
     price: Annotated[Amount | None, Meta(description="Price of one.")] = None
     currency: Annotated[Id | None, Meta(description="ISO 4217 code of the price.")] = None
     text: Annotated[Annotated[str, Meta(max_length=100_000)] | None, Meta(description="Its description.")] = None
@@ -31,7 +34,9 @@ class Item(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     expires_at: Annotated[
         Time | None, Meta(description="From when on it may not be recommended: as occurred_at of an event.")
     ] = None
-    properties: Annotated[dict[str, Any] | None, Meta(description="Anything else; kept, not interpreted.")] = None
+    properties: Annotated[
+        dict[str, Any] | None, Meta(description="Anything else; read where state.interests names one of them.")
+    ] = None
 
     @property
     def category_path(self) -> tuple[str, ...]:

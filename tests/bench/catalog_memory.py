@@ -26,6 +26,8 @@ from state.keys import key_of
 LIMIT_MB = 400
 _WORDS = [f"{a}{b}" for a in ("blue", "soft", "old", "steel", "wool", "mini") for b in ("lamp", "coat", "jar", "tent")]
 
+_DOMAINS = ("books", "films", "music", "")
+
 
 def items(count: int, seed: int) -> Iterator[CatalogItem]:
     """The same ids for every seed, everything else by it."""
@@ -41,6 +43,7 @@ def items(count: int, seed: int) -> Iterator[CatalogItem]:
             brand=brands[draw.randrange(len(brands))],
             price=round(draw.uniform(1, 500), 2),
             currency="EUR",
+            domain=draw.choice(_DOMAINS),
             text=" ".join(draw.choices(_WORDS, k=20)),
             available=draw.random() < 0.95,
             expires_at_ms=1_800_000_000_000 + number if draw.random() < 0.1 else None,

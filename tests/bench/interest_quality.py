@@ -359,7 +359,7 @@ def cost(events: Events) -> dict[str, float]:
     largest = full
     for _ in range(20_000):
         time_s += int(draw.integers(30, 900))
-        full = windows.add(full, time_s, int(draw.integers(0, 40)), int(draw.integers(16, 200)))
+        full = windows.add(full, time_s, 4 * int(draw.integers(0, 40)), int(draw.integers(16, 200)))
         largest = max(largest, full, key=len)
     newest_s, key = windows.newest_s(largest), int.from_bytes(largest[-10:-6], "little")
     return {

@@ -25,6 +25,7 @@ from state.interest import VECTOR_DTYPE, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import DEFAULT_WEIGHTS, TYPE_CODES
+from state.window import interest_key
 
 KINDS = ("view", "view", "view", "click", "add_to_cart", "purchase")
 CATEGORIES = 60
@@ -51,14 +52,14 @@ def user_key(index: int) -> bytes:
     return b"user-%06d" % index
 
 
-def shop_model(items: int) -> Artifact:
-    """A model of the real one's size (64 wide, 2 x 128 floats of state, 50 rules an item) that learnt nothing.
+def shop_model(items: int, hidden: int = 128) -> Artifact:
+    """A model 64 wide, with 64 + 2 * `hidden` numbers of state and 50 rules an item, that learnt nothing.
 
     Its items differ in bias and popularity as real ones do: where all scores are equal, to find the best is work that
     no real model asks for.
     """
     ids, categories = [item_id(i) for i in range(items)], [category(i) for i in range(items)]
-    artifact = untrained_artifact(ids, categories, dim=64, hidden=128, seed=7, rules=RULES_PER_ITEM)
+    artifact = untrained_artifact(ids, categories, dim=64, hidden=hidden, seed=7, rules=RULES_PER_ITEM)
     share = 1.0 / (np.arange(items) + 10.0)
     bias = np.random.default_rng(7).standard_normal(items)
     return dataclasses.replace(
@@ -127,7 +128,13 @@ def known_states(artifact: Artifact, users: Iterable[int]) -> Iterator[Record]:
             item, weight = key_of(item_id(index)), DEFAULT_WEIGHTS[kind]
             state.apply(
                 Interaction(
-                    draw.getrandbits(62) + 1, TYPE_CODES[kind], time_ms, (item,), (category(index),), weight, 0
+                    draw.getrandbits(62) + 1,
+                    TYPE_CODES[kind],
+                    time_ms,
+                    (item,),
+                    (interest_key(category(index)),),
+                    weight,
+                    0,
                 ),
                 settings,
             )

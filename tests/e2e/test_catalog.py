@@ -103,6 +103,37 @@ def test_an_item_gets_a_category_becomes_unavailable_expires_and_goes(kafka: str
         shop.worker.end()
 
 
+@pytest.mark.kafka
+def test_lists_are_limited_to_the_domain_that_the_catalogue_gives_an_item(kafka: str, tmp_path: Path) -> None:
+    world = World(kafka, tmp_path, partitions=2)  # its model knows no domains
+    world.values["ranking.domains"] = "event"
+    flags = [f"--set={name}={value}" for name, value in world.values.items()]
+    command = [sys.executable, "-m", "stream.cli", "worker", *flags, "--data-dir", str(tmp_path / "refused")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2, refused.stderr
+    assert "neither the model nor the catalogue knows the domain" in refused.stderr
+
+    shop = Shop(world, tmp_path)
+    shop.says(*[{"item_id": f"i{n}", "domain": ("films", "books")[n % 2]} for n in range(80)])
+    shop.worker.start()
+    try:
+        wait_for("the worker is ready", lambda: len(shop.worker.partitions()) == 2, 60, [shop.worker])
+        made = shop.views("i1", domain="books")
+        listed = {item.item_id for item in made.items}
+        assert (made.domain, len(listed)) == ("books", 20)
+        assert listed <= {f"i{n}" for n in range(1, 80, 2)}
+        moved = made.items[0].item_id
+        shop.says({"item_id": moved, "domain": "films"})
+        shop.heard(81)
+        assert moved not in {item.item_id for item in shop.views("i1", domain="books").items}
+        films = {item.item_id for item in shop.views("i2", domain="films").items}
+        assert films <= {f"i{n}" for n in range(0, 80, 2)} | {moved}
+        assert not {item.item_id for item in shop.views("i1").items} <= {f"i{n}" for n in range(80)}
+        assert shop.worker.stop() == 0
+    finally:
+        shop.worker.end()
+
+
 BROKEN = """
 import stream.catalog, sys
 take, taken = stream.catalog.ItemsReader._take, []

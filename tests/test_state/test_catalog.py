@@ -16,9 +16,11 @@ MUG = CatalogItem(
     name="Mug",
     category=("Kitchen", "Cups", "Mugs"),
     brand="B",
+    domain="home",
     price=9.5,
     currency="EUR",
     text="A mug.",
+    properties=("red", ""),
     available=False,
     expires_at_ms=1_767_323_045_000,
 )
@@ -34,6 +36,8 @@ _ITEMS = st.builds(
     brand=_WORDS,
     price=st.none() | st.floats(-1e12, 1e12),
     currency=st.sampled_from(["", "EUR", "USD"]),
+    properties=st.sampled_from([(), ("red", "L"), ("blue", ""), ("", "")]),
+    domain=st.sampled_from(["", "books", "films"]),
     text=_WORDS,
     available=st.booleans(),
     expires_at_ms=st.none() | st.integers(-(2**62), 2**62),
@@ -42,6 +46,11 @@ _ITEMS = st.builds(
 
 def keys(*item_ids: str) -> np.ndarray:
     return np.array([key_of(item_id) for item_id in item_ids], np.uint64)
+
+
+def catalog_domains(catalog: Catalog, rows: np.ndarray) -> list[str]:
+    names = {0: ""} | {key_of(name): name for name in ("books", "films")}
+    return [names[key] for key in catalog.domains(rows).tolist()]
 
 
 def test_all_of_an_item_comes_back() -> None:
@@ -91,6 +100,7 @@ def test_arrays_and_the_row_of_what_is_not_there() -> None:
     brands = catalog.brands(rows)
     assert brands[0, 0] == brands[1, 0] != brands[1, 1]
     assert brands[0, 1] == 0
+    assert catalog.domains(rows).tolist() == [[key_of("home"), 0], [0, 0]]
 
 
 def test_texts_are_cut_between_characters() -> None:
@@ -129,6 +139,8 @@ class AgainstADict(RuleBasedStateMachine):
         assert self.catalog.get(key) == self.model.get(key)
         item = self.model.get(key)
         assert self.catalog.category(key) == (item.category[-1] if item is not None and item.category else "")
+        assert self.catalog.brand(key) == (item.brand if item is not None else "")
+        assert self.catalog.properties(key) == (item.properties if item is not None else ())
 
     @invariant()
     def agrees(self) -> None:
@@ -141,6 +153,7 @@ class AgainstADict(RuleBasedStateMachine):
         assert self.catalog.expires_at_ms(rows).tolist() == [
             NEVER_MS if item is None or item.expires_at_ms is None else item.expires_at_ms for item in items
         ]
+        assert catalog_domains(self.catalog, rows) == [item.domain if item is not None else "" for item in items]
 
 
 TestAgainstADict = AgainstADict.TestCase

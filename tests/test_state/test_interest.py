@@ -2,6 +2,7 @@ import copy
 import math
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from state.interaction import Interaction
 from state.interest import Applied, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
-from state.weights import EVENT_TYPES, TYPE_CODES
+from state.weights import EVENT_TYPES, STRENGTH, TYPE_CODES
 from state.window import interest_key
 
 DAY_MS = 86_400_000
@@ -35,7 +36,7 @@ def event(
         type=TYPE_CODES[type],
         time_ms=at_ms,
         items=tuple(key_of(item) for item in items),
-        categories=(category,) * len(items),
+        interests=(interest_key(category),) * len(items) if category else (),
         weight=0.0 if type == "session_start" else weight,
         offset=offset,
     )
@@ -60,12 +61,12 @@ interactions = st.builds(
         st.sampled_from([0, -5, 2**52, START_MS * 1000]),
     ),
     items=st.lists(st.integers(1, 2**63 - 1) | st.integers(1, 9), max_size=7).map(tuple),
-    categories=st.just(()),
+    interests=st.just(()),
     weight=st.sampled_from([0.0, 1.0, 8.0, -4.0, 1e30, math.nan, math.inf]),
     offset=st.integers(0, 2**40),
 ).flatmap(
     lambda i: st.lists(st.text(max_size=60), min_size=len(i.items), max_size=len(i.items)).map(
-        lambda names: Interaction(i.event, i.type, i.time_ms, i.items, tuple(names), i.weight, i.offset)
+        lambda names: msgspec.structs.replace(i, interests=tuple(map(interest_key, names)))
     )
 )
 
@@ -193,6 +194,143 @@ def test_the_strongest_event_on_an_item_is_remembered() -> None:
     assert EVENT_TYPES[item.type] == "purchase"
 
 
+# --- half-lives by type
+
+HOUR_MS = 3_600_000
+BY_TYPE = StateSettings(
+    max_counted_items=4,
+    count_half_life_s=86_400,
+    count_half_lives_s={"view": 3600, "purchase": 10 * 86_400, "hide": 2 * 86_400},
+)
+
+
+def half_life_ms(kind: int) -> float:
+    return BY_TYPE.half_lives_s[kind] * 1000.0
+
+
+def test_a_count_halves_in_the_half_life_of_its_type() -> None:
+    state = apply(
+        InterestState(),
+        event("seen", weight=8.0),
+        event("bought", type="purchase", weight=8.0),
+        event("hidden", type="hide", weight=-8.0),
+        event("liked", type="like", weight=8.0),
+        s=BY_TYPE,
+    )
+    at_ms = START_MS + 10 * DAY_MS
+    found = {item.key: item.count for item in state.counted_items(BY_TYPE, at_ms)}
+    days = {"seen": 8 * 2.0**-240, "bought": 4.0, "hidden": -8 * 2.0**-5, "liked": 8 * 2.0**-10}
+    assert found == pytest.approx({key_of(item): count for item, count in days.items()}, rel=1e-5, abs=1e-30)
+
+
+def test_the_strongest_event_sets_the_half_life_from_then_on() -> None:
+    """
+    view (4)     purchase (8): 2 are left of the view      view (1)
+    |---- 1 h -->|--------------- 10 days ---------------->|
+    """
+    bought_ms = START_MS + HOUR_MS
+    state = apply(InterestState(), event("a", weight=4.0), s=BY_TYPE)
+    apply(state, event("a", type="purchase", weight=8.0, at_ms=bought_ms), s=BY_TYPE)
+    assert counts(state, BY_TYPE)[key_of("a")] == pytest.approx(10.0)
+    apply(state, event("a", weight=1.0, at_ms=bought_ms + 10 * DAY_MS), s=BY_TYPE)
+    assert counts(state, BY_TYPE)[key_of("a")] == pytest.approx(6.0)
+
+
+def test_without_half_lives_of_their_own_states_are_the_same_byte_for_byte() -> None:
+    alike = msgspec.structs.replace(SMALL, count_half_lives_s={"view": 86_400, "purchase": 86_400})
+    log = [
+        event(f"i{number % 7}", type=EVENT_TYPES[number % 10], at_ms=START_MS + number**3 * 1_000_000, id=number + 1)
+        for number in range(60)
+    ]
+    assert encode_state(apply(InterestState(), *log, s=alike)) == encode_state(apply(InterestState(), *log))
+
+
+typed = st.tuples(
+    st.sampled_from(["view", "click", "purchase", "like", "hide", "rating"]),
+    st.integers(0, 30 * 24).map(lambda hours: hours * HOUR_MS),
+    st.sampled_from([1.0, 8.0, -20.0, 0.5]),
+    st.sampled_from("ab"),
+)
+
+
+@given(st.lists(typed, max_size=30))
+def test_counts_are_those_of_a_model_that_keeps_each_items_value(log: list[tuple[str, int, float, str]]) -> None:
+    log.sort(key=lambda one: one[1])
+    state = InterestState()
+    model: dict[int, tuple[float, int, int]] = {}  # item -> what it is worth at a time, the time, its strongest type
+    for kind, at_ms, weight, item in log:
+        apply(state, event(item, type=kind, at_ms=START_MS + at_ms, weight=weight), s=BY_TYPE)
+        code, key = TYPE_CODES[kind], key_of(item)
+        value, since_ms, strongest = model.get(key, (0.0, at_ms, code))
+        value *= 2.0 ** (-(at_ms - since_ms) / half_life_ms(strongest))
+        model[key] = value + weight, at_ms, code if STRENGTH[code] > STRENGTH[strongest] else strongest
+    now_ms = log[-1][1] if log else 0
+    for item in state.counted_items(BY_TYPE):
+        value, since_ms, strongest = model.pop(item.key)
+        expected = value * 2.0 ** (-(now_ms - since_ms) / half_life_ms(strongest))
+        assert (item.count, item.type) == (pytest.approx(expected, rel=1e-4, abs=1e-4), strongest)
+    assert not model
+
+
+@given(st.lists(typed, max_size=30))
+def test_no_order_makes_a_count_larger_than_all_that_entered_it(log: list[tuple[str, int, float, str]]) -> None:
+    state, entered = InterestState(), {key_of("a"): 0.0, key_of("b"): 0.0}
+    for kind, at_ms, weight, item in log:
+        apply(state, event(item, type=kind, at_ms=START_MS + at_ms, weight=weight), s=BY_TYPE)
+        entered[key_of(item)] += abs(weight)
+        for counted in state.counted_items(BY_TYPE):
+            assert abs(counted.count) <= entered[counted.key] * 1.0001
+
+
+@given(st.permutations(range(6)), st.sampled_from(["view", "purchase", "like"]))
+def test_of_one_type_the_order_of_arrival_does_not_matter(order: list[int], kind: str) -> None:
+    log = [event("a", type=kind, at_ms=START_MS + n * HOUR_MS, weight=1.0 + n) for n in range(6)]
+    straight = counts(apply(InterestState(), *log, s=BY_TYPE), BY_TYPE)
+    mixed = counts(apply(InterestState(), *(log[n] for n in order), s=BY_TYPE), BY_TYPE)
+    assert mixed == pytest.approx(straight, rel=1e-5)
+
+
+def test_a_late_purchase_takes_the_views_as_they_are_and_not_as_they_were() -> None:
+    state = apply(InterestState(), event("a", weight=4.0, at_ms=START_MS + 10 * DAY_MS), s=BY_TYPE)
+    apply(state, event("a", type="purchase", weight=8.0), s=BY_TYPE)  # 240 half-lives of a view before
+    assert counts(state, BY_TYPE)[key_of("a")] == pytest.approx(4.0 + 4.0)
+
+
+def test_the_smallest_of_now_makes_room_and_not_the_smallest_amount() -> None:
+    """Views fade in hours: what was bought long ago is worth more than what was seen yesterday."""
+    old = START_MS - 5 * DAY_MS
+    state = apply(InterestState(), *(event(item, type="purchase", at_ms=old) for item in "abc"), s=BY_TYPE)
+    apply(state, event("seen", weight=50.0, at_ms=START_MS - DAY_MS), s=BY_TYPE)
+    apply(state, event("new", weight=1.0), s=BY_TYPE)
+    assert set(counts(state, BY_TYPE)) == {key_of(item) for item in ("a", "b", "c", "new")}
+
+
+@given(st.lists(interactions, max_size=40))
+def test_hostile_events_leave_finite_counts_with_half_lives_by_type_too(log: list[Interaction]) -> None:
+    narrow = msgspec.structs.replace(BY_TYPE, count_half_lives_s={"view": 1, "purchase": 2**40})
+    state = apply(InterestState(), *log, s=narrow)
+    assert all(math.isfinite(item.count) for item in state.counted_items(narrow))
+    assert len(state.count_keys) <= 8 * narrow.max_counted_items
+
+
+# --- windows by type
+
+
+def test_a_type_counts_in_windows_up_to_its_last() -> None:
+    """
+    impression, view, click, all of weight 1
+    |---- 1 h ---->| the day  |---- 2 days ---->| the month
+    """
+    settings = StateSettings(last_window={"impression": "session", "view": "day"})
+    log = [event(kind, type=kind, category="x") for kind in ("impression", "view", "click")]
+    state = apply(InterestState(), *log, s=settings)
+    assert interests(state, settings) == {"x": (3.0, 2.0, 1.0)}
+    apply(state, event("b", category="y", at_ms=START_MS + HOUR_MS, type="click"), s=settings)
+    assert interests(state, settings)["x"] == (0.0, 2.0, 1.0)
+    apply(state, event("b", category="y", at_ms=START_MS + 2 * DAY_MS, type="click"), s=settings)
+    assert interests(state, settings)["x"] == (0.0, 0.0, 1.0)
+
+
 # --- windows
 
 
@@ -301,12 +439,13 @@ def test_a_full_state_stays_within_its_bound() -> None:
     draw = random.Random(1)
     vector = bytes(2 * 256)
     state = InterestState(vector=vector, vector_model=2**32 - 1)
+    size = 0
     for number in range(500):
         at_ms = START_MS + number * 2 * 3_600_000  # fills the panes of every window
         one = event(f"i{draw.random()}", at_ms=at_ms, category=f"{draw.random()}", offset=2**40)
         one.session = 2**62
         state.apply(one, settings)
-    size = len(encode_state(state))
+        size = max(size, len(encode_state(state)))
     assert settings.max_state_bytes(len(vector)) - 220 < size <= settings.max_state_bytes(len(vector)) <= 2048
 
 
@@ -314,7 +453,7 @@ def test_one_id_with_another_content_is_a_conflict_and_counts_once() -> None:
     state = InterestState()
 
     def sent(payload: int) -> Applied:
-        return state.advance(Interaction(7, 1, 10**12, (1,), ("c",), 1.0, 0, payload=payload), SMALL)
+        return state.advance(Interaction(7, 1, 10**12, (1,), (), 1.0, 0, payload=payload), SMALL)
 
     assert sent(500) is Applied.APPLIED
     assert sent(500) is Applied.DUPLICATE
@@ -327,6 +466,6 @@ def test_the_content_of_one_event_is_not_taken_for_the_id_of_another() -> None:
     """The ring is searched as bytes: only what begins at an entry is an id."""
     state = InterestState()
     for number, payload in ((0x0101_0101_0101, 0x0101), (0x0101_0101_0102, 0x0101)):
-        assert state.apply(Interaction(number, 1, 10**12, (1,), ("c",), 1.0, 0, payload=payload), SMALL)
-    assert not state.apply(Interaction(0x0101_0101_0101, 1, 10**12, (1,), ("c",), 1.0, 0, payload=0x0101), SMALL)
-    assert state.apply(Interaction(0x0102_0101_0101, 1, 10**12, (1,), ("c",), 1.0, 0, payload=1), SMALL)
+        assert state.apply(Interaction(number, 1, 10**12, (1,), (), 1.0, 0, payload=payload), SMALL)
+    assert not state.apply(Interaction(0x0101_0101_0101, 1, 10**12, (1,), (), 1.0, 0, payload=0x0101), SMALL)
+    assert state.apply(Interaction(0x0102_0101_0101, 1, 10**12, (1,), (), 1.0, 0, payload=1), SMALL)

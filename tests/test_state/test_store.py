@@ -97,6 +97,17 @@ def test_rocks_keeps_its_values_over_a_clean_close(tmp_path: Path) -> None:
     again.close()
 
 
+def test_rocks_keeps_its_bloom_filter_when_it_is_opened_again(tmp_path: Path) -> None:
+    """Without one a read looks into every file that may hold the key; rocksdict forgets it (see RocksStore._open)."""
+    for n in range(2):
+        store = RocksStore(tmp_path / "p0.db")
+        store.write([(b"k%d" % n, b"v")], n)
+        store._db.flush()
+        newest = max((tmp_path / "p0.db").glob("*.sst"))
+        assert b"bloomfilter" in newest.read_bytes(), n
+        store.close()
+
+
 CRASHING = """
 import os, sys, time
 from pathlib import Path

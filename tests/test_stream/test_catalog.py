@@ -19,7 +19,7 @@ from model.ranking.index import ItemIndex
 from state.catalog import CatalogItem
 from state.keys import key_of
 from stream.brokers import EmbeddedBroker
-from stream.catalog import ItemsReader
+from stream.catalog import Changed, ItemsReader
 from stream.errors import EngineError, RefusedError
 from stream.metrics import Metrics
 from stream.settings import Settings, load_settings
@@ -43,9 +43,9 @@ def send(settings: Settings, *records: Record) -> None:
 
 
 @contextmanager
-def reading(settings: Settings, availability: Availability | None = None) -> Iterator[ItemsReader]:
+def reading(settings: Settings, changed: Changed | None = None) -> Iterator[ItemsReader]:
     """A reader that has caught up and follows."""
-    reader = ItemsReader(settings, Metrics(CollectorRegistry()), availability)
+    reader = ItemsReader(settings, Metrics(CollectorRegistry()), changed)
     try:
         reader.catch_up()
         reader.start()
@@ -79,12 +79,13 @@ def settings(embedded: EmbeddedBroker) -> Settings:
 
 
 def test_all_partitions_are_read_before_anything_else(settings: Settings) -> None:
-    send(settings, *[item(f"i{n}", category=["A", "B"], price=n) for n in range(300)], (b"i7", None), item("i8"))
+    known = {"category": ["A", "B"], "domain": "books"}
+    send(settings, *[item(f"i{n}", price=n, **known) for n in range(300)], (b"i7", None), item("i8"))
     with reading(settings) as reader:
         assert len(reader.catalog) == 299
         assert held(reader, "i7") is None
         assert held(reader, "i8") == CatalogItem(item_id="i8")
-        assert held(reader, "i9") == CatalogItem(item_id="i9", category=("A", "B"), price=9.0)
+        assert held(reader, "i9") == CatalogItem(item_id="i9", category=("A", "B"), domain="books", price=9.0)
         assert (count(reader, "upsert"), count(reader, "tombstone")) == (301, 1)
         assert reader.ready
 
@@ -92,7 +93,7 @@ def test_all_partitions_are_read_before_anything_else(settings: Settings) -> Non
 def test_what_comes_afterwards_is_followed_and_told(settings: Settings) -> None:
     availability = Availability(ItemIndex(["a", "b", "c"]), 8)
     send(settings, item("a", available=False))
-    with reading(settings, availability) as reader:
+    with reading(settings, availability.update) as reader:
 
         def barred() -> list[int]:
             with reader.lock:

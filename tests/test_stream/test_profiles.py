@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from state.weights import TYPE_CODES
+from state.window import ALL_WINDOWS
 from stream.errors import SettingsError
 from stream.profiles import PROFILES
 from stream.settings import Settings, fields, load_settings, load_settings_told
@@ -47,6 +49,15 @@ class TestEach:
         assert settings.ranking_settings().exclude == settings.ranking.exclude
         assert settings.state_settings().session_gap_s == settings.state.session_gap_s
 
+    def test_what_says_more_counts_in_no_smaller_window_and_for_no_shorter_time(self, name: str) -> None:
+        state = load_settings(None, {"profile": name}, {}).state_settings()
+        rising = [TYPE_CODES[kind] for kind in ("impression", "click", "like", "purchase")]
+        reaches = [state.reaches[code] for code in rising]
+        assert reaches == sorted(reaches)
+        assert (reaches[0], reaches[-1]) == (0, ALL_WINDOWS)
+        half_lives = [(state.half_lives_s or [1.0] * 256)[code] for code in rising]
+        assert half_lives == sorted(half_lives)
+
     def test_a_state_stays_within_two_kib(self, name: str) -> None:
         assert load_settings(None, {"profile": name}, {}).state_settings().max_state_bytes(512) <= 2048
 
@@ -86,7 +97,8 @@ class TestPrecedence:
             "day = { size_s = 86400, pane_s = 3600, cells = 20 }\n"
             "month = { size_s = 2592000, pane_s = 86400, cells = 18 }\n"
         )
-        assert list(load_settings(path, {"profile": "entertainment"}, {}).state.windows) == ["day", "month"]
+        own = load_settings(path, {"profile": "entertainment"}, {}).state
+        assert (list(own.windows), own.last_window) == (["day", "month"], {})
         assert "season" in load_settings(None, {"profile": "entertainment"}, {}).state.windows  # and it is untouched
 
     def test_the_name_itself_comes_from_flag_environment_or_file(self, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,6 +14,7 @@ from state.clock import WATERMARK_KEY, Watermark
 from state.codec import decode_state
 from state.interest import InterestState
 from state.weights import DISLIKE
+from state.window import interest_key
 from stream.agents.interest import InterestAgent
 from stream.contract.control import ERROR_OFFSET, ERROR_REASON, ERROR_STAGE, FIRST_SENT, LATE_BY_MS
 from stream.contract.recommendation import Recommendation, decode_recommendation
@@ -462,3 +463,100 @@ class TestCategories:
         assert self.interests(bench.process(event("ann", "new", 0, category="Jugs"), event("bob", "new", 1))) == [
             "Jugs"
         ]
+
+
+class TestKinds:
+    """`state.interests`: brands and properties of items make interests beside their categories, or instead."""
+
+    ALL: ClassVar = {"state.interests": "category,brand,properties.color"}
+
+    def found(self, chunk: Chunk) -> list[tuple[str, str]]:
+        return [(interest.kind, interest.name) for made in _lists(chunk) for interest in made.interests]
+
+    def test_by_default_there_are_categories_alone(self, bench: Bench) -> None:
+        told = event("ann", "i3", 0, brand="Acme", properties={"color": "red"})
+        bench.catalog.upsert(CatalogItem(item_id="i3", brand="Other", properties=("blue",)))
+        chunk = bench.process(told)
+        assert self.found(chunk) == [("", "c3")]
+        assert b'"kind"' not in next(value or b"" for topic, value, *_ in chunk.sends if topic == LISTS)
+
+    def test_what_the_event_says_counts(self) -> None:
+        bench = Bench(**self.ALL)
+        bench.catalog.upsert(CatalogItem(item_id="i3", brand="Other", properties=("blue",)))
+        chunk = bench.process(event("ann", "i3", 0, brand="Acme", properties={"color": "red", "size": "L"}))
+        assert sorted(self.found(chunk)) == [("", "c3"), ("brand", "Acme"), ("color", "red")]
+
+    def test_else_what_the_catalogue_says(self) -> None:
+        bench = Bench(**self.ALL)
+        bench.catalog.upsert(CatalogItem(item_id="i3", brand="Other", properties=("blue",)))
+        assert sorted(self.found(bench.process(event("ann", "i3", 0)))) == [
+            ("", "c3"),
+            ("brand", "Other"),
+            ("color", "blue"),
+        ]
+        assert self.found(bench.process(event("bob", "i4", 1))) == [("", "c4")]  # nobody knows them
+
+    def test_of_several_items_each_line_says_its_own(self) -> None:
+        bench = Bench(**self.ALL)
+        bench.catalog.upsert(CatalogItem(item_id="i4", brand="Other", properties=("blue",)))
+        lines = [{"item_id": "i3", "brand": "Acme", "properties": {"color": "red"}}, "i4", {"item_id": "i3"}]
+        order = event("ann", "x", 0, event_type="purchase", items=lines, brand="of no line")
+        state = decode_state(dict(bench.process(order).puts)[b"ann"] or b"")
+        windowing = bench.settings.state_settings().windowing
+        weights = {key: each[0] for key, each in windowing.view(state.windows, 1_780_000_000).items()}
+        names = [("c3", "", 2), ("c4", "", 1), ("Acme", "brand", 1), ("Other", "brand", 1), ("red", "color", 1)]
+        assert weights == {
+            interest_key(name, kind): 8.0 * times for name, kind, times in [*names, ("blue", "color", 1)]
+        }
+
+    def test_a_category_need_not_be_one_and_is_learnt_all_the_same(self) -> None:
+        bench = Bench(**{"state.interests": "brand"})
+        chunk = bench.process(event("ann", "new", 0, category="Jugs", brand="Acme"), event("bob", "new", 1))
+        assert self.found(chunk) == [("brand", "Acme")]
+        assert [key for key, _ in chunk.puts if key.startswith(b"\0learnt")]
+
+    def test_names_are_known_after_a_restart_and_a_brand_is_no_category_of_its_name(self) -> None:
+        bench = Bench(**self.ALL)
+        bench.partition.commit(bench.process(event("ann", "i3", 0, category="Acme", brand="Acme")))
+        bench.partition.memo.clear()
+        (made,) = _lists(bench.process(event("ann", "i3", 1, category="Acme")))
+        assert [(one.kind, one.name, one.weight) for one in made.interests] == [
+            ("", "Acme", 2 * 21.0),
+            ("brand", "Acme", 21.0),
+        ]
+        assert [one.share for one in made.interests] == [0.6667, 0.3333]
+
+
+class TestByType:
+    """Windows and half-lives of a type, from the settings to the list."""
+
+    NOW_MS, DAY_MS = 1_780_000_000_000, 86_400_000
+
+    def test_a_type_counts_in_windows_up_to_its_last(self) -> None:
+        bench = Bench(**{"state.last_window": {"view": "session"}, "worker.lists": "event"})
+        earlier = self.NOW_MS - self.DAY_MS // 4
+        log = [
+            event("ann", "i1", 0, occurred_at=earlier),
+            event("ann", "i2", 1, event_type="click", occurred_at=earlier),
+            event("ann", "i3", 2, event_type="click"),
+        ]
+        first, second, third = _lists(bench.process(*log))
+        assert [(one.name, one.weight) for one in first.interests] == [("c1", 16.0)]
+        assert [(one.name, one.weight) for one in second.interests] == [("c2", 42.0), ("c1", 16.0)]
+        assert {one.name: one.weight for one in third.interests} == {"c3": 42.0, "c2": 10.0}
+
+    def test_a_purchase_outlasts_the_views_that_are_forgotten_by_then(self) -> None:
+        ago = self.NOW_MS - 30 * self.DAY_MS
+        log = [
+            event("ann", "i1", 0, event_type="purchase", occurred_at=ago),
+            *[event("ann", "i2", n, occurred_at=ago) for n in range(1, 21)],
+            event("ann", "i3", 21),
+        ]
+        reasons = {"ranking.exclude": "none", "ranking.personal_weight": 5.0, "ranking.list_size": 2}
+        same = Bench(**reasons, **{"state.count_half_life_s": "30d"})
+        own = Bench(**reasons, **{"state.count_half_life_s": "30d", "state.count_half_lives_s": {"view": "2d"}})
+        chunks = [bench.process(*log) for bench in (same, own)]
+        assert [_lists(chunk)[0].items[0].item_id for chunk in chunks] == ["i2", "i1"]
+        state = decode_state(dict(chunks[1].puts)[b"ann"] or b"")
+        counted = state.counted_items(own.settings.state_settings())
+        assert [item.count for item in counted] == pytest.approx([4.0, 20 * 2.0**-15, 1.0], rel=1e-3)

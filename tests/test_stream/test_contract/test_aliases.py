@@ -234,7 +234,7 @@ GOOGLE_RETAIL = {
     "sessionId": "s9",
     "attributionToken": "token",
     "productDetails": [
-        {"product": {"id": "p1", "categories": ["Shoes > Running", "Sale"]}, "quantity": 3},
+        {"product": {"id": "p1", "categories": ["Shoes > Running", "Sale"], "brands": ["B", "C"]}, "quantity": 3},
         {"product": {"id": "p2", "priceInfo": {"price": 5.5}}},
     ],
     "purchaseTransaction": {"id": "t1", "revenue": 35.25, "currencyCode": "EUR"},
@@ -249,7 +249,7 @@ GOOGLE_RETAIL_EVENT = Event(
     recommendation_id="token",
     value=35.25,
     currency="EUR",
-    items=(EventItem("p1", category="Shoes > Running", quantity=3), EventItem("p2", price=5.5)),
+    items=(EventItem("p1", category="Shoes > Running", quantity=3, brand="B"), EventItem("p2", price=5.5)),
 )
 
 
@@ -272,12 +272,21 @@ def test_documented_payload(payload: dict[str, Any], event: Event) -> None:
     ("field", "place"), [(field, place) for field, places in FIELD_ALIASES.items() for place in places]
 )
 def test_every_place_is_read(field: str, place: str) -> None:
-    value: Any = "view" if field == "event_type" else ["a"] if field == "items" else {"k": 1}
+    value: Any = {"event_type": "view", "items": ["a"], "brand": "B"}.get(field, {"k": 1})
     payload: Any = value
     for step in reversed(place.split(".")):
         payload = {step: payload}
     expected = [{"item_id": "a"}] if field == "items" else value
     assert to_own_names(payload)[field] == expected
+
+
+@pytest.mark.parametrize(("brand", "read"), [(7, "7"), ([], None), ({"name": "B"}, None), ("x" * 513, None)])
+def test_a_brand_that_cannot_be_used_is_no_reason_to_refuse_an_event(brand: Any, read: str | None) -> None:
+    event = decode({"event_type": "view", "occurred_at": AT_MS, "user_id": "u", "item_id": "i", "brand": brand})
+    assert event.brand == read
+    line = {"item_id": "i", "brand": brand, "properties": ["not", "a", "table"]}
+    event = decode({"event_type": "view", "occurred_at": AT_MS, "user_id": "u", "items": [line]})
+    assert event.lines() == (EventItem("i", brand=read),)
 
 
 def test_the_first_place_counts_in_whatever_order_they_stand() -> None:

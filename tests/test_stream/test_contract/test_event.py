@@ -88,6 +88,7 @@ def test_all_fields() -> None:
         own(
             anonymous_id="a1",
             category="Shoes",
+            brand="B",
             quantity=2,
             price=9.5,
             value=19,
@@ -103,7 +104,7 @@ def test_all_fields() -> None:
             properties={"colour": ["red"]},
         )
     )
-    assert event.lines() == (EventItem("i1", 2, 9.5, "Shoes", 0),)
+    assert event.lines() == (EventItem("i1", 2, 9.5, "Shoes", 0, "B", {"colour": ["red"]}),)
     assert (event.subject, event.sent_at, event.sent_at_ms) == ("u1", 1_767_323_046_000, 1_767_323_046_000)
     assert event.experiment == Experiment("x", "b")
     assert event.properties == {"colour": ["red"]}
@@ -122,8 +123,9 @@ def test_an_anonymous_user_has_their_anonymous_id_as_key(user: dict[str, Any]) -
 
 
 def test_several_items_as_objects_or_names_replace_item_id() -> None:
-    event = decode(own(items=[{"item_id": "a", "quantity": 3, "price": 1, "category": "C"}, "b"]))
-    assert event.lines() == (EventItem("a", 3, 1, "C"), EventItem("b"))
+    line = {"item_id": "a", "quantity": 3, "price": 1, "category": "C", "brand": "B", "properties": {"colour": "red"}}
+    event = decode(own(items=[line, "b"], brand="other", properties={"colour": "blue"}))
+    assert event.lines() == (EventItem("a", 3, 1, "C", None, "B", {"colour": "red"}), EventItem("b"))
 
 
 def test_a_session_start_needs_no_item_and_may_have_none() -> None:
@@ -462,7 +464,8 @@ keys = ids.filter(lambda text: text[0] != "\0" and "\x1f" not in text)
 amounts = st.none() | st.floats(-1e12, 1e12)
 quantities = st.none() | st.floats(0, 1e6)
 positions = st.none() | st.integers(0, 2**31 - 1)
-lines = st.builds(EventItem, ids, quantities, amounts, st.none() | ids, positions)
+properties = st.none() | st.dictionaries(st.text(), st.integers(-(2**53), 2**53))
+lines = st.builds(EventItem, ids, quantities, amounts, st.none() | ids, positions, st.none() | ids, properties)
 events = st.builds(
     Event,
     event_id=ids,
@@ -482,7 +485,8 @@ events = st.builds(
     position=positions,
     experiment=st.none() | st.builds(Experiment, ids, ids),
     sent_at=st.none() | st.integers(FIRST_MS, NOW_MS),
-    properties=st.none() | st.dictionaries(st.text(), st.integers(-(2**53), 2**53)),
+    brand=st.none() | ids,
+    properties=properties,
 )
 
 

@@ -13,15 +13,16 @@ from stream.errors import ContractError
 
 def test_all_fields() -> None:
     item = decode_item(
-        b'{"item_id":"i1","name":"Mug","category":["Kitchen","Cups"],"brand":"B","price":9.5,"currency":"EUR",'
-        b'"text":"A mug.","available":false,"expires_at":"2026-01-02T03:04:05Z","properties":{"colour":"red"},'
-        b'"unknown":1}'
+        b'{"item_id":"i1","name":"Mug","category":["Kitchen","Cups"],"brand":"B","domain":"home","price":9.5,'
+        b'"currency":"EUR","text":"A mug.","available":false,"expires_at":"2026-01-02T03:04:05Z",'
+        b'"properties":{"colour":"red"},"unknown":1}'
     )
     assert item == Item(
         item_id="i1",
         name="Mug",
         category=("Kitchen", "Cups"),
         brand="B",
+        domain="home",
         price=9.5,
         currency="EUR",
         text="A mug.",
