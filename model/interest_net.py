@@ -14,7 +14,6 @@ weighted sum, and a sequence needs no attention over itself.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import cast
@@ -22,6 +21,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from model.content import Content, ItemFeatures
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,9 @@ class Block(nn.Module):
 class InterestNet(nn.Module):
     """Items in, interest out. `step` and `query` are what TorchScript exports; `sequence` is for training."""
 
-    def __init__(self, settings: NetSettings) -> None:
+    def __init__(self, settings: NetSettings, features: ItemFeatures | None = None) -> None:
         super().__init__()
+        self.settings = settings
         self.hidden = settings.hidden
         self.state_size = settings.state_size
         self.scale = math.sqrt(settings.dim)
@@ -137,6 +139,7 @@ class InterestNet(nn.Module):
         # Tied with the output: small, so that the first logits are near zero; the input is scaled up again.
         nn.init.normal_(self.embedding.weight, std=1.0 / settings.dim)
         self.item_bias = nn.Parameter(torch.zeros(settings.items))  # n
+        self.content = Content(features, settings.dim) if features is not None else None
         # The cast is for mypy: a ModuleList does not say what it holds.
         self.blocks = cast("list[Block]", nn.ModuleList(Block(settings) for _ in range(settings.blocks)))
         self.norm = nn.LayerNorm(settings.dim)
@@ -144,7 +147,10 @@ class InterestNet(nn.Module):
 
     def sequence(self, tokens: Tensor) -> Tensor:
         """Interest after every event. tokens: i64[T, B] (time first); result: f32[T, B, d]."""
-        x = self.drop(self.embedding(tokens) * self.scale)  # T B d
+        table = self.embedding.weight  # n+1 d
+        if self.content is not None:
+            table = torch.cat([self.item_matrix(), table[-1:]])  # n+1 d
+        x = self.drop(F.embedding(tokens, table) * self.scale)  # T B d
         for block in self.blocks:
             keep, add, show = block.gates(x)  # T B h each
             x = block.read(x, scan(keep, add), show)  # T B d
@@ -178,11 +184,21 @@ class InterestNet(nn.Module):
 
     def item_matrix(self) -> Tensor:
         """The items' side of the score: interest @ item_matrix.T + item_bias. f32[n, d]."""
-        return self.embedding.weight[:-1]  # n d
+        own = self.embedding.weight[:-1]  # n d
+        return own if self.content is None else own + self.content()  # n d
+
+    def folded(self) -> InterestNet:
+        """The same network without content: what the features say stands in the embeddings."""
+        folded = InterestNet(self.settings)
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("content.")}
+        folded.load_state_dict(own)
+        with torch.no_grad():
+            folded.embedding.weight[:-1] = self.item_matrix()
+        return folded.train(self.training)
 
 
 def script(network: InterestNet) -> torch.jit.ScriptModule:
-    """The network as TorchScript with methods `step` and `query`, for serving: no dropout, no gradients."""
-    scripted = torch.jit.script(copy.deepcopy(network).eval().requires_grad_(False))
+    """The network as TorchScript with methods `step` and `query`, for serving: no dropout, no gradients, no content."""
+    scripted = torch.jit.script(network.folded().eval().requires_grad_(False))
     assert isinstance(scripted, torch.jit.ScriptModule)
     return scripted

@@ -200,7 +200,7 @@ class Recommender:
                 if state.vector_model != checksum:
                     self._rebuild(state, recent, waiting)
             waiting.last, waiting.popular = index, popular
-            names.learn(interaction.categories)
+            names.learn(interaction.interests, interaction.names)
             if weight > 0.0:
                 for item in interaction.items:
                     trend.add(offset, item, weight, interaction.time_ms)

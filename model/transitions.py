@@ -37,8 +37,14 @@ TO_EXPONENT = 0.35
 class Transitions:
     """Counts of ordered pairs of items, and how often each item occurred."""
 
-    def __init__(self, items: int) -> None:
+    def __init__(self, items: int, most_pairs: int = 0) -> None:
+        """most_pairs: pairs kept when counts are merged, 0 for all.
+
+        Where there are more, those with the smallest counts go, which are mostly pairs that met by chance, and all of
+        the rarest items (as in lossy counting; Manku, Motwani 2002).
+        """
         self.items = items
+        self.most_pairs = most_pairs
         self.occurrences: F64 = np.zeros(items)  # n
         self._keys: I64 = np.empty(0, np.int64)  # x * n + y, ascending
         self._counts: F64 = np.empty(0)
@@ -72,6 +78,17 @@ class Transitions:
         self._keys = keys
         self._counts = np.bincount(inverse, weights=amounts, minlength=len(keys)).astype(np.float64)
         self._added, self._waiting = [], 0
+        if 0 < self.most_pairs < len(keys):
+            least = np.partition(self._counts, -self.most_pairs)[-self.most_pairs]
+            kept = self._counts > least
+            spare = np.flatnonzero(self._counts == least)[: self.most_pairs - int(kept.sum())]
+            kept[spare] = True
+            self._keys, self._counts = keys[kept], self._counts[kept]
+
+    def __len__(self) -> int:
+        """Pairs with a count."""
+        self._merge()
+        return len(self._keys)
 
     def count(self, before: int, after: int) -> float:
         """The count of one pair."""

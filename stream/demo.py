@@ -39,6 +39,7 @@ from state.interaction import Interaction
 from state.interest import InterestState
 from state.keys import key_of
 from state.weights import EVENT_TYPES
+from state.window import interest_key
 from stream.brokers import EmbeddedBroker
 from stream.child import dies_with_parent
 from stream.contract.recommendation import Recommendation, decode_recommendation
@@ -91,7 +92,7 @@ def demo_settings(servers: str, folder: Path) -> Settings:
 def prepare_model(
     journey: Journey,
     folder: Path,
-    seconds: float,
+    steps: int,
     progress: Callable[[int, float, float, float], None] | None,
     say: Callable[[str], None],
 ) -> Artifact:
@@ -100,14 +101,14 @@ def prepare_model(
     Args:
         journey: the data.
         folder: where the model goes.
-        seconds: for the network to learn in.
+        steps: of the network's training.
         progress: see model.training.loop.train.
         say: told what happens.
 
     Raises:
         ModelError: see model.training.
     """
-    artifact = train_journey(None, seconds, progress, journey=journey)
+    artifact = train_journey(None, steps, progress, journey=journey)
     say("fitting the blend of network, rules, counts and popularity on the last two weeks of April")
     settings = demo_settings("127.0.0.1:1", folder)
     recommender = Recommender(artifact, settings.state_settings(), settings.ranking_settings())
@@ -127,6 +128,7 @@ def prepare_model(
 def interactions(data: Dataset, weights: dict[str, float], first_offset: int) -> list[tuple[bytes, Interaction]]:
     """The rows of `data` in order of time, as the worker would make them of their events."""
     keys = [key_of(item) for item in data.item_ids]
+    interests = [interest_key(name) if name else 0 for name in data.item_categories]
     users = [user.encode() for user in data.user_ids]
     rows = zip(*_columns(data), strict=True)
     made = []
@@ -140,7 +142,8 @@ def interactions(data: Dataset, weights: dict[str, float], first_offset: int) ->
                     type=code,
                     time_ms=time_ms,
                     items=(keys[item],) if known else (),
-                    categories=(data.item_categories[item],) if known else (),
+                    interests=(interests[item],) if known and interests[item] else (),
+                    names=(data.item_categories[item],) if known and interests[item] else (),
                     weight=weights[EVENT_TYPES[code]],
                     offset=first_offset + index,
                 ),

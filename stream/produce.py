@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
@@ -64,6 +64,17 @@ class BadRow:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.problem}"
+
+
+class Rows(Protocol):
+    """Where records come from: a file, or what makes them up."""
+
+    name: str
+    what: str
+    """What its rows are: events, items."""
+
+    def __iter__(self) -> Generator[tuple[int, bytes | EventError]]:
+        """Row number, and the value of the record or a problem; once only."""
 
 
 @dataclass
@@ -216,7 +227,7 @@ def _parquet_rows(stream: IO[bytes]) -> Generator[tuple[int, dict[str, Any]]]:
 
 def produce_file(
     settings: Settings,
-    file: EventFile,
+    file: Rows,
     *,
     rate_per_s: float | None = None,
     limit: int | None = None,
@@ -303,7 +314,7 @@ def item_record(value: bytes) -> tuple[bytes, bytes | None]:
 def _produce(
     settings: Settings,
     topic: str,
-    file: EventFile,
+    file: Rows,
     record: Callable[[bytes], tuple[bytes, bytes | None]],
     *,
     rate_per_s: float | None,

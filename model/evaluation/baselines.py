@@ -38,7 +38,7 @@ class Scorer(Protocol):
         """One event more; item n is a session's start."""
 
 
-class _DecayedCounts:
+class DecayedCounts:
     """Counts of n items that halve in `half_life_s`, by forward decay (Cormode et al. 2009).
 
     An event at t adds 2**((t - reference) / half_life): older counts fall behind without being touched, and the
@@ -82,7 +82,7 @@ class DecayedPopularity:
     """The same list for all: what was taken most, of late."""
 
     def __init__(self, items: int, half_life_s: float) -> None:
-        self._counts = _DecayedCounts(items, half_life_s)
+        self._counts = DecayedCounts(items, half_life_s)
         self._items = items
 
     def begin(self, past: Dataset, users: npt.NDArray[np.int32]) -> None:  # noqa: ARG002  # all users count
@@ -111,8 +111,8 @@ class PersonalCounts:
         self._items = items
         self._half_life_s = half_life_s
         self._weight = popularity_weight
-        self._popularity = _DecayedCounts(items, popularity_half_life_s)
-        self._users: dict[int, _DecayedCounts] = {}
+        self._popularity = DecayedCounts(items, popularity_half_life_s)
+        self._users: dict[int, DecayedCounts] = {}
 
     def begin(self, past: Dataset, users: npt.NDArray[np.int32]) -> None:
         rows = past.is_item
@@ -132,9 +132,9 @@ class PersonalCounts:
             self._popularity.add(item, time_ms)
             self._of(user).add(item, time_ms)
 
-    def _of(self, user: int) -> _DecayedCounts:
+    def _of(self, user: int) -> DecayedCounts:
         if user not in self._users:
-            self._users[user] = _DecayedCounts(self._items, self._half_life_s)
+            self._users[user] = DecayedCounts(self._items, self._half_life_s)
         return self._users[user]
 
 

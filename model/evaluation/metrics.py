@@ -1,8 +1,12 @@
 """Ranking metrics, vectorised over lists.
 
 With one item to find per list, all follow from its rank (1 is best; inf: not among the candidates): `ranks`,
-then hit_rate, ndcg, mrr. With sets to find, `recall`, `precision` and `f1` compare lists with sets.
+then hit_rate, ndcg, mrr. With sets to find, `recall`, `precision` and `f1` compare lists with sets. What lists are like
+beside right or wrong (`diversity`, `novelty`, `calibration` ...) is told one value a list.
 Nothing to judge gives nan, never a made-up 0.
+
+Ties. Equal scores share the middle of their places, so that a target can have rank 10.5, which is no hit at 10 and
+gains 1 / log2(11.5) at 11. Libraries break ties by position in memory; without ties all agree.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
 
 def ranks(scores: npt.NDArray[Any], target: npt.NDArray[Any]) -> F64:
@@ -73,3 +80,82 @@ def f1(lists: Sequence[Sequence[Any]], wanted: Sequence[Collection[Any]], k: int
 def coverage(lists: Sequence[Sequence[Any]], items: int, k: int) -> float:
     """Share of the catalogue's `items` that occurs among the first k of any list."""
     return len({item for list_ in lists for item in list_[:k]}) / items if items else math.nan
+
+
+# --- of lists as arrays: one value a list, so that they can be averaged over users and compared in pairs -------------
+#
+# top: i32[q, K], the lists, best first; n marks places left. Letters: n items, c categories, d width of a vector.
+
+
+def top_coverage(top: I32, items: int, k: int) -> float:
+    """Share of the `items` that occur among the first k of any list."""
+    found = np.unique(top[:, :k])
+    return float((found < items).sum()) / items if items else math.nan
+
+
+def diversity(top: I32, category: I64, k: int) -> F64:
+    """f64[q]: of the pairs of a list's items, the share whose categories differ (intra-list diversity).
+
+    category: i64[n + 1], a code for each item, -1 for none; items without one are left out. nan for fewer than two.
+    """
+    codes = category[top[:, :k]]  # q k
+    has = codes >= 0
+    both = has[:, :, None] & has[:, None, :]
+    differ = both & (codes[:, :, None] != codes[:, None, :])
+    count = has.sum(axis=1)
+    return _divided(differ.sum(axis=(1, 2)), count * (count - 1))
+
+
+def distance(top: I32, vectors: F32, k: int) -> F64:
+    """f64[q]: mean cosine distance of the pairs of a list's items (Ziegler et al. 2005). vectors: f32[n, d].
+
+    Items of a zero vector are left out. nan for fewer than two.
+    """
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.concatenate([vectors / np.maximum(size, 1e-30), np.zeros((1, vectors.shape[1]), vectors.dtype)])  # n+1 d
+    count = (np.append(size > 0.0, False)[top[:, :k]]).sum(axis=1)
+    # The sum over pairs of cosines, by the square of the sum: |sum u|^2 = count + sum of both orders of each pair.
+    cosines = np.square(unit[top[:, :k]].sum(axis=1, dtype=np.float64)).sum(axis=1) - count
+    return 1.0 - _divided(cosines, count * (count - 1))
+
+
+def novelty(top: I32, share: F64, k: int) -> F64:
+    """f64[q]: mean of -log2 of the popularity of a list's items (Zhou et al. 2010), in bits.
+
+    share: f64[n], above 0, each item's share of the events.
+    """
+    bits = np.append(-np.log2(share), 0.0)
+    filled = top[:, :k] < len(share)
+    return _divided(bits[top[:, :k]].sum(axis=1), filled.sum(axis=1))
+
+
+def popularity(top: I32, share: F64, k: int) -> F64:
+    """f64[q]: mean popularity of a list's items. share: f64[n], each item's share of the events."""
+    filled = top[:, :k] < len(share)
+    return _divided(np.append(share, 0.0)[top[:, :k]].sum(axis=1), filled.sum(axis=1))
+
+
+def calibration(history: F64, top: I32, category: I64, k: int) -> F64:
+    """f64[q]: how far a list's categories are from those of the user's history; 0 is the same (Steck 2018).
+
+    KL(p || q') with q' = 0.99 q + 0.01 p, natural logarithm, p the history's distribution and q the list's, every item
+    weighing the same. history: f64[q, c], how often each category was taken; category: i64[n + 1], -1 for none. nan
+    where one of the two has no category.
+    """
+    codes = category[top[:, :k]]  # q k
+    lists = np.zeros(history.shape)
+    rows, places = np.nonzero(codes >= 0)
+    np.add.at(lists, (rows, codes[rows, places]), 1.0)
+    p = _divided(history, history.sum(axis=1, keepdims=True))
+    q = _divided(lists, lists.sum(axis=1, keepdims=True))
+    mixed = 0.99 * q + 0.01 * p
+    terms = np.where(p > 0.0, p * np.log(np.where(p > 0.0, p / np.where(p > 0.0, mixed, 1.0), 1.0)), 0.0)
+    found: F64 = np.where(np.isnan(p + q).any(axis=1), np.nan, terms.sum(axis=1))
+    return found
+
+
+def _divided(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> F64:
+    """The quotient, nan where nothing is divided."""
+    nothing: F64 = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=nothing, where=below > 0)
+    return nothing

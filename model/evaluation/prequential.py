@@ -15,11 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from model.evaluation import offline
 from model.evaluation.baselines import Scorer
 from model.evaluation.metrics import hit_rate, mrr, ndcg
+from model.evaluation.questions import Questions
 from model.training.dataset import Dataset
 
 F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 Hide = Literal["session", "seen", "none"]
 
@@ -32,6 +36,10 @@ class Judged:
     """f64[q]: of the next item among all candidates."""
     new_rank: F64
     """f64[r]: of those next items that were new to their user, among all items new to the user."""
+    row: I64
+    """i64[q]: rows of the stream that were asked for, in order of time."""
+    top: I32
+    """i32[q, K]: the lists, best first, n for places left; K is 0 unless lists were wanted."""
 
     def metrics(self, k: int = 20) -> dict[str, float]:
         """HR, NDCG and MRR at k, and how many questions; names begin with new_ for items new to the user."""
@@ -52,12 +60,16 @@ def prequential(
     scorers: Mapping[str, Scorer],
     *,
     hide: Hide = "session",
+    known_only: bool = False,
+    lists: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Judged]:
     """Let scorers learn `past`, then ask and teach them the stream in order of time.
 
     hide: items that are no candidates: those of the running session, all the user took before, or none (a film is
     not seen twice; bread is bought twice, but not in one basket). An item asked for that is hidden is no question.
+    known_only: an item that nobody took before is no question: who learns from the stream alone cannot know it.
+    lists: how many of the best items to keep of each question.
     progress: called with questions asked so far and all events now and then.
     """
     n = stream.items
@@ -71,7 +83,11 @@ def prequential(
         seen[int(user)][items[items < n]] = True
     basket: dict[int, Bool] = {int(user): np.zeros(n, np.bool_) for user in users}
     session: dict[int, int] = {}
+    known = np.zeros(n + 1, np.bool_)
+    known[past.item] = True
     ranks: dict[str, list[tuple[float, float]]] = {name: [] for name in scorers}
+    tops: dict[str, list[I32]] = {name: [] for name in scorers}
+    asked: list[int] = []
     order = np.argsort(stream.time_ms, kind="stable")
     columns = (stream.user[order], stream.item[order], stream.time_ms[order], stream.session[order])
     for count, (user, item, time_ms, number) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -81,22 +97,71 @@ def prequential(
             in_basket[:] = False
         if item < n:
             hidden = {"session": in_basket, "seen": own, "none": None}[hide]
-            if hidden is None or not hidden[item]:
+            if (hidden is None or not hidden[item]) and (known[item] or not known_only):
+                asked.append(count)
                 for name, scorer in scorers.items():
                     scores = scorer.score(user, time_ms)
                     new = np.nan if own[item] else _rank(scores, item, own | in_basket)
                     ranks[name].append((_rank(scores, item, hidden), new))
-            own[item] = in_basket[item] = True
+                    if lists:
+                        left = scores if hidden is None else np.where(hidden, -np.inf, scores)
+                        tops[name].append(offline.best_items(left[None].astype(np.float32), min(lists, n))[0])
+            own[item] = in_basket[item] = known[item] = True
         for scorer in scorers.values():
             scorer.learn(user, item, time_ms)
         if progress is not None and count % 5000 == 0:
             progress(count, len(stream))
-    found = {name: np.array(pairs).reshape(-1, 2) for name, pairs in ranks.items()}
-    return {name: Judged(both[:, 0], both[~np.isnan(both[:, 1]), 1]) for name, both in found.items()}
+    row = order[asked].astype(np.int64)
+    judged = {}
+    for name, pairs in ranks.items():
+        both = np.array(pairs).reshape(-1, 2)
+        top = np.array(tops[name], np.int32).reshape(len(row), min(lists, n))
+        judged[name] = Judged(both[:, 0], both[~np.isnan(both[:, 1]), 1], row, top)
+    return judged
+
+
+def live_through(
+    data: Dataset,
+    scorers: Mapping[str, Scorer],
+    *,
+    warm_share: float,
+    seen_filtered: bool,
+    known_only: bool,
+    k: tuple[int, ...] = (10,),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, offline.Judged]:
+    """All of a log prequentially: the first `warm_share` of its rows is only learnt, the rest asked, then learnt."""
+    past, stream = warm_split(data, warm_share)
+    rows = np.flatnonzero(stream)
+    found = prequential(
+        data.select(past),
+        data.select(stream),
+        scorers,
+        hide="seen" if seen_filtered else "none",
+        known_only=known_only,
+        lists=max(k),
+        progress=progress,
+    )
+    return {
+        name: offline.Judged(name, Questions(data, rows[one.row]), one.rank, one.top, seen_filtered, k)
+        for name, one in found.items()
+    }
+
+
+def warm_split(data: Dataset, warm_share: float) -> tuple[Bool, Bool]:
+    """The rows to begin with and those to be asked, bool[m] both; rows of one time are not cut apart."""
+    times = np.sort(data.time_ms)
+    first = int(len(times) * warm_share)
+    if first >= len(times):
+        return np.ones(len(times), np.bool_), np.zeros(len(times), np.bool_)
+    stream = data.time_ms >= times[first]
+    return ~stream, stream
 
 
 def _rank(scores: npt.NDArray[Any], item: int, hidden: Bool | None) -> float:
     """Place of an item by falling score; equals share the middle of their places."""
+    if scores[item] == -np.inf:
+        return np.inf  # it was no candidate
     better, equal = scores > scores[item], scores == scores[item]
     if hidden is not None:
         better, equal = better & ~hidden, equal & ~hidden

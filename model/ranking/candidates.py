@@ -111,6 +111,11 @@ class Candidates:
         """f32[N]: the network's bias, -inf from column n on."""
         self.item_bias[: self.n] = artifact.item_bias
 
+    @property
+    def has_basket_rules(self) -> bool:
+        """Any item was found in one session with another."""
+        return not self._basket.empty
+
     def network(self, requests: Sequence[Request], biases: F32, which: I64, weight: float = 1.0) -> F32:
         """weight * how well each item matches the network's query, plus the bias that is the row's.
 

@@ -14,12 +14,14 @@ from model.ranking.fallback import Fallback, Popular, PopularityCache
 from model.ranking.filters import Availability, Bools, Domains, excluded
 from model.ranking.index import ItemIndex
 from model.ranking.lists import RankedItem, Reason, UserList
-from model.ranking.rerank import LearntBlend, LogLinear, TopItems
+from model.ranking.rerank import LearntBlend, LogLinear, TopItems, scorer_of, with_weights_of
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
+from state.catalog import Catalog
 from state.settings import StateSettings
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
 
 
@@ -37,6 +39,7 @@ class Pipeline:
         state: StateSettings,
         ranking: RankingSettings,
     ) -> None:
+        ranking = with_weights_of(artifact, ranking)
         self._index = index
         self._state = state
         self._settings = ranking
@@ -44,16 +47,20 @@ class Pipeline:
         """n + 1: Python strings in an array, which hands out thousands of them in one call."""
         self.candidates = Candidates(artifact, serving, ranking)
         self.popularity = PopularityCache(index, artifact.popularity, ranking.popularity_prior)
-        self._scorer: LogLinear | LearntBlend = (
-            LearntBlend(self.candidates, artifact, ranking) if artifact.blend else LogLinear(self.candidates, ranking)
-        )
+        self._scorer = scorer_of(self.candidates, artifact, ranking)
         self._top = TopItems(index.n, serving.width, ranking.list_size)
         self._explainer = Explainer(artifact, state, serving.width)
         self._fallback = Fallback(index.n, ranking.list_size)
         self.availability = Availability(index, serving.width, listed_only=ranking.listed_only)
-        """What the catalogue says may be recommended; whoever reads the catalogue keeps it up to date."""
-        self._domains = Domains(artifact.item_domains) if ranking.domains == "event" else None
+        """What may be recommended, and of which domain it is, with what the catalogue says: see `catalog_changed`."""
+        self.domains = Domains(index, artifact.item_domains) if ranking.domains == "event" else None
         self._row_start = (np.arange(BLOCK, dtype=np.int64) * serving.width)[:, None]
+
+    def catalog_changed(self, catalog: Catalog, keys: U64) -> None:
+        """To be called by whoever reads the catalogue: it has changed, or removed, items of these keys u64[any]."""
+        self.availability.update(catalog, keys)
+        if self.domains is not None:
+            self.domains.update(catalog, keys)
 
     def rank(self, requests: Sequence[Request]) -> list[UserList]:
         """The lists of all requests, in their order."""
@@ -67,10 +74,37 @@ class Pipeline:
         """Requests as arrays."""
         return Block(requests, self._index, self._state)
 
+    def scores(
+        self, requests: Sequence[Request], hidden: Sequence[I64], scorer: LogLinear | LearntBlend | None = None
+    ) -> F32:
+        """f32[requests, n]: the scores by which lists are made, of all items; for evaluation.
+
+        hidden: for each request the tokens i64[any] that a list may not hold. They get -inf, before the candidates of
+        a large catalogue are chosen; nothing else is left out, whatever `ranking.exclude` says. scorer: another than
+        the artifact's own, over the same candidates.
+        """
+        scorer = scorer or self._scorer
+        found = np.empty((len(requests), self._index.n), np.float32)
+        rows = scorer.ROWS
+        for start in range(0, len(requests), rows):
+            block = self.read(requests[start : start + rows])
+            own = hidden[start : start + rows]
+            into = found[start : start + block.rows]
+            for part, values in zip(block.tiles, scorer.score(block, own).tiles, strict=True):
+                into[part] = values[:, : block.n]
+            if not block.known.all():
+                points = self._explainer.interests(block).points
+                for row in np.flatnonzero(~block.known).tolist():
+                    boost = self._explainer.category_boost(points, row)
+                    into[row] = self._fallback.scores(block.requests[row].popular, boost)
+            for row, tokens in enumerate(own):
+                into[row, tokens] = -np.inf
+        return found
+
     def _rank_block(self, block: Block) -> list[UserList]:
         scores = self._scorer.score(block)
         left_out = excluded(block, self._settings.exclude)
-        outside = self._domains.outside(block) if self._domains is not None else {}
+        outside = self.domains.outside(block) if self.domains is not None else {}
         best, best_scores, found = self._best(block, scores, left_out, outside)
         interests = self._explainer.interests(block)
         reasons = self._explainer.reasons(block, best, scores, found, interests)

@@ -1,6 +1,6 @@
 """From what is known of the candidates to one score each, and from scores to a list."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +30,9 @@ log-linear blend (the network on top, the rules' targets, the user's own items, 
 
 CANDIDATES = 512
 
+WEIGHTS = "weights"
+"""Name in an artifact's `blend` of the weights that were chosen for it: f32[5], as LogLinear.WEIGHTS."""
+
 
 class LogLinear:
     """A weighted sum of logarithms: of the network's probability, of rules, counts and popularity.
@@ -39,6 +42,8 @@ class LogLinear:
     touched.
     """
 
+    WEIGHTS = ("network_weight", "rules_weight", "basket_weight", "personal_weight", "popularity_weight")
+    """What an artifact may bring of its own."""
     ROWS = 16 * BLOCK
     """Rows of a block. Measured a list: 33 us with one tile, 29 with 4, 26 with 16, which most chunks do not fill."""
 
@@ -48,7 +53,7 @@ class LogLinear:
         self._row_start = (np.arange(BLOCK, dtype=np.int64) * candidates.width)[:, None]
         self._biases = PopularRows(self._bias)
 
-    def score(self, block: Block) -> Scores:
+    def score(self, block: Block, hidden: Sequence[I64] | None = None) -> Scores:  # noqa: ARG002  # all are candidates
         """Scores of all items."""
         s = self._settings
         rules = self._candidates.rules(block) if s.rules_weight else None
@@ -91,6 +96,21 @@ class LogLinear:
             yield scores
 
 
+def with_weights_of(artifact: Artifact, settings: RankingSettings) -> RankingSettings:
+    """The settings with the artifact's own weights, if it brings any.
+
+    Raises ArtifactError when these are not five finite numbers.
+    """
+    weights = (artifact.blend or {}).get(WEIGHTS)
+    if weights is None:
+        return settings
+    if weights.shape != (len(LogLinear.WEIGHTS),) or not np.isfinite(weights).all():
+        raise ArtifactError(
+            f"the model's weights of its signals are not {len(LogLinear.WEIGHTS)} finite numbers; train it again."
+        )
+    return msgspec.structs.replace(settings, **dict(zip(LogLinear.WEIGHTS, weights.tolist(), strict=True)))
+
+
 class LearntBlend:
     """A small network over the features of one candidate, F -> H -> H2 -> 1, the same for every candidate.
 
@@ -116,9 +136,14 @@ class LearntBlend:
         self._scores: F32 = np.zeros((BLOCK, candidates.width), np.float32)
         self._n = candidates.n
 
-    def score(self, block: Block) -> Scores:
-        """Scores of all items, -inf for those that are no candidates."""
-        features, tokens, rules, basket = self.inputs.of(block)
+    def score(self, block: Block, hidden: Sequence[I64] | None = None) -> Scores:
+        """Scores of all items, -inf for those that are no candidates.
+
+        hidden, for evaluation: for each row the tokens i64[any] that can be no candidates. Items that are none stand
+        behind all candidates then, in the order in which candidates were chosen, so that every item has a rank.
+        """
+        first = None if hidden is None else np.empty_like(self._scores[: block.rows])  # B N
+        features, tokens, rules, basket = self.inputs.of(block, hidden or (), first)
         inputs = torch.from_numpy(features)  # B F K
         with torch.inference_mode():
             for row in range(block.rows):
@@ -130,10 +155,22 @@ class LearntBlend:
             scored[:, self._n :] = -np.inf
             return Scores(iter([scored]), rules, basket)
         scores = self._scores[: block.rows]
-        scores.fill(-np.inf)
+        if first is None:
+            scores.fill(-np.inf)
+        else:
+            lowest = np.where(tokens < self._n, scored, np.float32(0.0)).min(axis=1, keepdims=True)  # B 1
+            best = np.maximum(first.max(axis=1, keepdims=True), _LOWEST)  # B 1
+            np.subtract(first, best - (lowest - np.float32(1.0)), out=scores)
         np.put_along_axis(scores, tokens, scored, axis=1)
         scores[:, self._n] = -np.inf
         return Scores(iter([scores]), rules, basket)
+
+
+def scorer_of(candidates: Candidates, artifact: Artifact, settings: RankingSettings) -> LogLinear | LearntBlend:
+    """What blends an artifact's signals: its learnt ranker if it has one, else weights."""
+    if artifact.blend is not None and LearntBlend.ARRAYS[0] in artifact.blend:
+        return LearntBlend(candidates, artifact, settings)
+    return LogLinear(candidates, settings)
 
 
 class LearntInputs:
@@ -154,17 +191,25 @@ class LearntInputs:
         """K: candidates a row, with padding."""
         self._table = FeatureTable(n, width, artifact.popularity, some)
 
-    def of(self, block: Block) -> tuple[F32, I64 | None, Fired | None, Fired | None]:
+    def of(
+        self, block: Block, hidden: Sequence[I64] = (), first: F32 | None = None
+    ) -> tuple[F32, I64 | None, Fired | None, Fired | None]:
         """Features f32[B, F, K], their tokens i64[B, K] (None: column = token), sequence and basket rules.
 
-        Of a block of one tile.
+        Of a block of one tile. hidden: for each row tokens that can be no candidates where there is a choice; `first`
+        takes the scores f32[B, N] that it was made by.
         """
         tokens: I64 | None = None
         if self._first is None:
             rules, basket = self._candidates.rules(block), self._candidates.basket(block)
         else:
             tiles, rules, basket = self._first.score(block)
-            tokens, _ = self._best.pick(next(tiles))
+            chosen_by = next(tiles)
+            for row, own in enumerate(hidden):
+                chosen_by[row, own] = -np.inf
+            if first is not None:
+                first[:] = chosen_by
+            tokens, _ = self._best.pick(chosen_by)
         network = self._candidates.network(block.requests, self._candidates.item_bias[None], block.popular_of * 0)
         features = self._table.fill(block, network, rules, basket, tokens)
         return features, tokens, rules, basket

@@ -19,10 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.artifact import Artifact
 from model.errors import ModelError
+from model.ranking.block import Request
 from model.ranking.features import FEATURES
 from model.ranking.filters import excluded
+from model.ranking.pipeline import Pipeline
 from model.ranking.rerank import LearntBlend, LearntInputs
+from model.ranking.settings import RankingSettings
 from model.recommender import Portion, Recommender, Spent
 from model.serving import BLOCK
 from state.interaction import Interaction
@@ -141,8 +145,8 @@ def collect_examples(
             part = picked[first : first + BLOCK]
             block = pipeline.read([request for _, request in part])
             features, tokens, _, _ = inputs.of(block)
-            left_out = excluded(block, recommender.ranking_settings.exclude)
-            rows = _usable(tokens, left_out, len(part), block.n, features.shape[2])
+            left_out = np.concatenate(excluded(block, recommender.ranking_settings.exclude), axis=1)
+            rows = _usable(tokens, list(left_out[: len(part)]), block.n, features.shape[2])
             for row, (target, _) in enumerate(part):
                 example = _choose(features[row], *rows[row], target, settings, draw)
                 if example is not None:
@@ -154,13 +158,43 @@ def collect_examples(
     return Examples(*(np.stack(parts) for parts in zip(*examples, strict=True)))
 
 
-def _usable(tokens: I64 | None, left_out: Sequence[I64], rows: int, n: int, columns: int) -> list[tuple[I64, Bools]]:
-    """For each row the token of each column, and whether it may be on the list."""
+def examples_of(
+    artifact: Artifact,
+    pipeline: Pipeline,
+    requests: Sequence[Request],
+    hidden: Sequence[I64],
+    target: I64,
+    ranking: RankingSettings,
+    settings: BlendSettings,
+) -> list[Examples]:
+    """The lists of some requests, each with one right answer: an example each, none for an answer that is none.
+
+    hidden: for each request the tokens i64[any] that its list may not hold; target: i64[requests], tokens. ranking: by
+    whose weights the candidates of a large catalogue are chosen.
+    """
+    draw = np.random.default_rng(settings.seed)
+    inputs = LearntInputs(pipeline.candidates, artifact, ranking)
+    examples: list[Examples] = []
+    for first in range(0, len(requests), BLOCK):
+        block = pipeline.read(requests[first : first + BLOCK])
+        own = hidden[first : first + BLOCK]
+        features, tokens, _, _ = inputs.of(block, own)
+        rows = _usable(tokens, own, block.n, features.shape[2])
+        for row, (usable, right) in enumerate(zip(rows, target[first : first + BLOCK].tolist(), strict=True)):
+            example = _choose(features[row], *usable, (right,), settings, draw)
+            if example is not None:
+                examples.append(example)
+    return examples
+
+
+def _usable(tokens: I64 | None, left_out: Sequence[I64], n: int, columns: int) -> list[tuple[I64, Bools]]:
+    """For each row the token of each column, and whether it may be on the list; left_out: i64[any] of each row."""
+    rows = len(left_out)
     all_tokens = np.broadcast_to(np.arange(columns), (rows, columns)) if tokens is None else tokens[:rows]
     all_tokens = np.minimum(all_tokens, n)
     hidden = np.zeros((rows, n + 1), np.bool_)
-    for array in left_out:
-        np.put_along_axis(hidden, array[:rows], True, axis=1)
+    for row, own in enumerate(left_out):
+        hidden[row, own] = True
     hidden[:, n] = True
     return list(zip(all_tokens, ~np.take_along_axis(hidden, all_tokens, axis=1), strict=True))
 

@@ -1,6 +1,7 @@
 """Event logs as columns: what training, counting and evaluation read.
 
-Files: JSON lines (`.jsonl`, `.ndjson`, `.json`), CSV (`.csv`) and Parquet (`.parquet`), with the fields of our events:
+Files, each also packed with gzip: published data sets as model.training.layouts has them, or JSON lines (`.jsonl`,
+`.ndjson`, `.json`), CSV (`.csv`) and Parquet (`.parquet`) with the fields of our events:
 
     event_type, occurred_at, user_id | anonymous_id, item_id       needed
     event_id, category, item_name, tenant, domain, value           used when there
@@ -18,21 +19,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import DatasetError
-from state.keys import user_key
+from model.training.layouts import LAYOUTS, TABLE_LAYOUTS, Rows, files_of, find_layout, item_details, opened, read_rows
+from state.keys import event_key, key_of, user_key
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES, RATING, SESSION_START, WeightSettings, weigh
 
 I32 = npt.NDArray[np.int32]
@@ -46,6 +50,9 @@ SESSION_GAP_S = 1800
 _CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
 _SPEAKS_FOR = frozenset(_CODES[name] for name, weight in DEFAULT_WEIGHTS.items() if weight > 0)
 _WEIGHTS = WeightSettings()
+_TYPES = pa.array(EVENT_TYPES)
+_KEPT = np.array([*_SPEAKS_FOR, SESSION_START])
+"""Codes of events that become rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +81,9 @@ class Dataset:
     """Where the rows came from, for messages and for the artifact."""
     item_domains: list[str] = field(default_factory=list)
     """The domain of each item by its first event that names one, '' for none; empty where none has one."""
+    has_time: bool = True
+    """False: the log has an order and no times. time_ms is then the place among the user's rows, 0, 1, 2, ..., and
+    nothing may be made of it beyond the order: no sessions, no decay, no split by time."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -130,6 +140,7 @@ def dataset_from_arrays(
     new_session: Bool | None = None,
     session_gap_s: int = SESSION_GAP_S,
     source: str = "arrays",
+    has_time: bool = True,
 ) -> Dataset:
     """Sort rows, find the sessions and make a Dataset.  All arrays have m rows.
 
@@ -163,13 +174,14 @@ def dataset_from_arrays(
         item_categories=item_categories if item_categories is not None else [""] * len(item_ids),
         source=source,
         item_domains=item_domains if item_domains is not None and any(item_domains) else [],
+        has_time=has_time,
     )
 
 
 # --- files -----------------------------------------------------------------------------------
 
 
-class _Line(msgspec.Struct, gc=False):
+class EventLine(msgspec.Struct, gc=False):
     """One item of an event of several."""
 
     item_id: str
@@ -177,7 +189,7 @@ class _Line(msgspec.Struct, gc=False):
     item_name: str | None = None
 
 
-class _Row(msgspec.Struct, gc=False):
+class EventRow(msgspec.Struct, gc=False):
     """What is read of an event; other fields are passed over."""
 
     event_type: str
@@ -186,7 +198,7 @@ class _Row(msgspec.Struct, gc=False):
     anonymous_id: str | None = None
     event_id: str | None = None
     item_id: str | None = None
-    items: list[_Line | str] = []
+    items: list[EventLine | str] = []
     category: str | None = None
     item_name: str | None = None
     tenant: str | int | None = None
@@ -215,46 +227,46 @@ def load_dataset(
     *,
     min_item_events: int = 1,
     session_gap_s: int = SESSION_GAP_S,
+    layout: str | None = None,
 ) -> Dataset:
-    """Read one or several files as one log.
+    """Read one or several files, or all files of folders, as one log.
 
     min_item_events: items with fewer events are left out of the catalogue, and their events with them.
-    Raises DatasetError for a file that is missing or of an unknown kind, a row that cannot be used, or a log in
-    which nothing is left.
+    layout: one of layouts.LAYOUTS; without it the files' names and content tell.
+    Raises DatasetError for a file that is missing or of an unknown kind, a row that cannot be used, files of layouts
+    that cannot be one log, or a log in which nothing is left.
     """
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    reader = _Reader()
-    for file in files:
-        for number, row in _rows(file):
-            reader.add(file, number, row)
-    return reader.dataset(
-        min_item_events=min_item_events, session_gap_s=session_gap_s, source=", ".join(f.name for f in files)
-    )
+    given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    files = log_files(given, layout)
+    reader = LogReader()
+    for file, kind in files:
+        for _ in reader.read(file, kind):
+            pass
+    source = ", ".join(path.name for path in given)
+    return reader.dataset(min_item_events=min_item_events, session_gap_s=session_gap_s, source=source)
 
 
-def _rows(file: Path) -> Iterator[tuple[int, _Row]]:
-    """The rows of one file, numbered as an editor would (CSV: the header is line 1)."""
-    kinds = {
-        ".jsonl": _json_rows,
-        ".ndjson": _json_rows,
-        ".json": _json_rows,
-        ".csv": _csv_rows,
-        ".parquet": _parquet_rows,
-    }
-    read = kinds.get(file.suffix.lower())
-    if read is None:
-        raise DatasetError(f"{file}: unknown kind of file; give one that ends in {', '.join(kinds)}.")
-    if not file.is_file():
-        raise DatasetError(f"{file}: there is no such file; correct the path.")
-    try:
-        yield from read(file)
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error}); check its rights.") from error
+def log_files(paths: Sequence[Path], layout: str | None = None) -> list[tuple[Path, str]]:
+    """The files of a log and the layout of each. Raises DatasetError, also when they cannot be one log."""
+    if layout is not None and layout not in LAYOUTS:
+        raise DatasetError(f"layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}.")
+    files = [(file, layout or find_layout(file)) for path in paths for file in files_of(path)]
+    kinds = {kind for _, kind in files}
+    if len(kinds) > 1 and kinds & set(TABLE_LAYOUTS):
+        raise DatasetError(f"the files have the layouts {', '.join(sorted(kinds))}; train on each by itself.")
+    if kinds == {"lists"} and len(files) > 1:
+        raise DatasetError("several files of lists name no users, so they cannot be one log; give one of them.")
+    return files
 
 
-def _json_rows(file: Path) -> Iterator[tuple[int, _Row]]:
-    decoder = msgspec.json.Decoder(_Row)
-    with file.open("rb") as lines:
+def _rows(file: Path, layout: str) -> Iterator[tuple[int, EventRow]]:
+    """The rows of one file of events as text, numbered as an editor would (CSV: the header is line 1)."""
+    return {"jsonl": _json_rows, "csv": _csv_rows}[layout](file)
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, EventRow]]:
+    decoder = msgspec.json.Decoder(EventRow)
+    with opened(file) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -267,9 +279,9 @@ def _json_rows(file: Path) -> Iterator[tuple[int, _Row]]:
             yield number, row
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, _Row]]:
+def _csv_rows(file: Path) -> Iterator[tuple[int, EventRow]]:
     # The csv module and not pyarrow: ids such as 007 must stay text, and an error must know its line.
-    with file.open(encoding="utf-8-sig", newline="") as text:
+    with opened(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text)
         try:
             header = next(reader, [])
@@ -290,36 +302,42 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, _Row]]:
             ) from error
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[int, _Row]]:
+def _parquet_batches(file: Path) -> Iterator[tuple[int, Any]]:
+    """The file as pyarrow record batches of the columns that are read, each with the number of its first row."""
+    whole = None
+    if file.suffix.lower() == ".gz":  # it is read from its end: packed once more, all of it must be unpacked first
+        with opened(file) as stream:
+            whole = io.BytesIO(stream.read())
     try:
-        table = pq.ParquetFile(file)
+        table = pq.ParquetFile(whole or file)
         names = table.schema_arrow.names
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DatasetError(f"{file}: is no Parquet file ({error}); write it again.") from error
     _check_columns(file, names)
     wanted = [name for name in _COLUMNS if name in names]
-    number = 0
+    number = 1
     try:
-        for batch in table.iter_batches(65_536, columns=wanted):
-            columns = [_cells(name, batch.column(name)) for name in wanted]
-            for cells in zip(*columns, strict=True):
-                number += 1
-                yield number, _row(dict(zip(wanted, cells, strict=True)), file, number)
+        for batch in table.iter_batches(_BATCH_ROWS, columns=wanted):
+            yield number, batch
+            number += len(batch)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DatasetError(f"{file}, after row {number}: {error}; write the file again.") from error
+        raise DatasetError(f"{file}, after row {number - 1}: {error}; write the file again.") from error
 
 
-def _cells(name: str, column: Any) -> list[Any]:
-    """A Parquet column (pyarrow.Array) as Python values: times as epoch ms or text, all else as text."""
+def _plain(name: str, column: Any) -> Any:
+    """A Parquet column (pyarrow.Array) in a plain type: times as epoch ms or text, all else as text."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if name == "occurred_at":
         if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
-        elif pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-    elif not pa.types.is_string(column.type):
-        column = (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).cast(pa.string())
-    cells: list[Any] = column.to_pylist()
-    return cells
+            return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+        return column
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+
+
+def _filled(column: Any) -> Any:
+    """A text column with null for ''."""
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
@@ -331,31 +349,99 @@ def _check_columns(file: Path, names: Sequence[str]) -> None:
             )
 
 
-def _row(cells: dict[str, Any], file: Path, number: int) -> _Row:
+def _row(cells: dict[str, Any], file: Path, number: int) -> EventRow:
     for name in ("event_type", "occurred_at"):
         if cells.get(name) is None:
             raise DatasetError(f"{file}, row {number}, column {name}: is empty; fill or remove the row.")
-    return _Row(**cells)
+    return EventRow(**cells)
 
 
-class _Reader:
-    """Collects rows into columns, giving numbers to ids as they come."""
+class Columns(NamedTuple):
+    """k rows in the order in which they came, before duplicates and the forgotten are left out."""
 
-    def __init__(self) -> None:
+    user: I64
+    """i64[k]: number of the user, or 63 bits of his key's hash: see LogReader."""
+    item: I64
+    """i64[k]: number of the item, START, or FORGET: what the user did before must not be known."""
+    type: U8
+    time_ms: I64
+    """i64[k]; 0 where the log has no times."""
+    event: I64
+    """i64[k]: 63 bits of the hash of the event's id, 0 without one."""
+    line: I64
+    """i64[k]: place of the item in its event."""
+
+    def select(self, rows: Bool | I64) -> Columns:
+        """The part with these rows."""
+        return Columns(
+            self.user[rows], self.item[rows], self.type[rows], self.time_ms[rows], self.event[rows], self.line[rows]
+        )
+
+
+START, FORGET = -1, -2
+_DTYPES = (np.int64, np.int64, np.uint8, np.int64, np.int64, np.int64)
+_BATCH_ROWS = 65_536
+
+
+def cleaned(rows: Columns) -> Columns:
+    """Without events sent twice by one user, and without what came before a user asked to be forgotten."""
+    kept = np.ones(len(rows.user), np.bool_)
+    named = np.flatnonzero(rows.event)
+    order = named[np.lexsort((rows.line[named], rows.event[named], rows.user[named]))]  # stable: the first stays
+    if len(order):
+        same = [np.diff(column[order]) == 0 for column in (rows.user, rows.event, rows.line)]
+        kept[order[1:][same[0] & same[1] & same[2]]] = False
+    forget = np.flatnonzero(rows.item == FORGET)
+    if len(forget):
+        users, number = np.unique(rows.user, return_inverse=True)
+        last = np.full(len(users), -1, np.int64)
+        np.maximum.at(last, number[forget], forget)
+        kept &= np.arange(len(number)) > last[number]
+    return rows if kept.all() else rows.select(kept)
+
+
+class LogReader:
+    """Reads events into columns, giving numbers to items as they come.
+
+    hashed: users are told apart by 63 bits of a hash and not numbered, so that memory does not grow with them.
+    """
+
+    def __init__(self, *, hashed: bool = False) -> None:
+        self.hashed = hashed
         self.users: dict[str, int] = {}
         self.item_numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.categories: list[str] = []
         self.domains: list[str] = []
-        self.seen_events: set[tuple[int, str]] = set()
-        self.user: list[int] = []
-        self.item: list[int] = []  # -1: start of a session
-        self.type: list[int] = []
-        self.time_ms: list[int] = []
+        self.has_time = True
+        self._lists: tuple[list[int], ...] = tuple([] for _ in _DTYPES)
+        self._parts: list[Columns] = []
+        self._kept: Bool | None = None
+        self._catalog: list[list[str]] = []
 
-    def add(self, file: Path, number: int, row: _Row) -> None:
+    def read(self, file: Path, layout: str) -> Iterator[None]:
+        """Read a file, some tens of thousands of rows at each step. Raises DatasetError."""
+        if layout in TABLE_LAYOUTS:
+            titles, kinds = item_details(file) if layout == "recbole" else ({}, {})
+            for rows in read_rows(file, layout):
+                self._add_table(rows, titles, kinds)
+                yield
+        elif layout == "parquet":
+            for number, batch in _parquet_batches(file):
+                self._add_batch(file, number, batch)
+                yield
+        else:
+            for count, (number, row) in enumerate(_rows(file, layout), 1):
+                self.add(f"{file}, row {number}", row)
+                if count % _BATCH_ROWS == 0:
+                    yield
+            yield
+
+    def add(self, where: str, row: EventRow) -> None:
+        """Take one event. where: names it in an error. Raises DatasetError when it cannot be used."""
+
         def refuse(column: str, reason: str) -> DatasetError:
-            return DatasetError(f"{file}, row {number}, column {column}: {reason}.")
+            return DatasetError(f"{where}, column {column}: {reason}.")
 
         code = _CODES.get(row.event_type)
         if code is None:
@@ -380,30 +466,32 @@ class _Reader:
                 raise refuse("value", f"{row.value!r} says nothing; give the stars, or nothing")
             if weigh(RATING, None, stars, None, _WEIGHTS) <= 0.0:
                 return
-        user = self.users.setdefault(user_key(user_id, str(row.tenant or "")).decode(), len(self.users))
-        if row.event_id:
-            if (user, row.event_id) in self.seen_events:
-                return  # sent twice; live, the user's ring of event ids drops it too
-            self.seen_events.add((user, row.event_id))
+        user = self._user(user_key(user_id, str(row.tenant or "")).decode())
+        event = event_key(row.event_id) if row.event_id else 0
         if code == SESSION_START:
-            self._append(user, -1, code, time_ms)
+            self._append(user, START, code, time_ms, event, 0)
             return
-        lines: Iterable[_Line | str] = row.items
+        lines: Iterable[EventLine | str] = row.items
         if not row.items:
             if not row.item_id:
                 raise refuse("item_id", f"a {row.event_type} needs an item; fill it or remove the row")
-            lines = (_Line(row.item_id, row.category, row.item_name),)
-        for line in lines:
-            item = self._item(_Line(line) if isinstance(line, str) else line, str(row.domain or ""))
-            self._append(user, item, code, time_ms)
+            lines = (EventLine(row.item_id, row.category, row.item_name),)
+        for place, line in enumerate(lines):
+            item = self._item(EventLine(line) if isinstance(line, str) else line, str(row.domain or ""))
+            self._append(user, item, code, time_ms, event, place)
 
-    def _append(self, user: int, item: int, code: int, time_ms: int) -> None:
-        self.user.append(user)
-        self.item.append(item)
-        self.type.append(code)
-        self.time_ms.append(time_ms)
+    def forget(self, user_id: str, tenant: str) -> None:
+        """Leave out all that came so far of a user."""
+        self._append(self._user(user_key(user_id, tenant).decode()), FORGET, SESSION_START, 0, 0, 0)
 
-    def _item(self, line: _Line, domain: str) -> int:
+    def _append(self, *cells: int) -> None:
+        for column, cell in zip(self._lists, cells, strict=True):
+            column.append(cell)
+
+    def _user(self, key: str) -> int:
+        return key_of(key) if self.hashed else self.users.setdefault(key, len(self.users))
+
+    def _item(self, line: EventLine, domain: str) -> int:
         number = self.item_numbers.setdefault(line.item_id, len(self.names))
         if number == len(self.names):
             self.names.append(line.item_name or line.item_id)
@@ -416,33 +504,170 @@ class _Reader:
             self.domains[number] = domain
         return number
 
-    def dataset(self, *, min_item_events: int, session_gap_s: int, source: str) -> Dataset:
-        item = np.array(self.item, np.int64)
-        counts = np.bincount(item[item >= 0], minlength=len(self.names))
-        kept = counts >= max(min_item_events, 1)
+    def _add_batch(self, file: Path, number: int, batch: Any) -> None:
+        """Rows of a Parquet file: in columns where nothing speaks against it, else one by one."""
+        names = batch.schema.names
+        columns = {name: batch.column(name) for name in names}
+        plain = {name: _plain(name, column) for name, column in columns.items()}
+        code = pc.index_in(plain["event_type"], value_set=_TYPES)
+        user = pc.coalesce(*(_filled(plain[name]) for name in ("user_id", "anonymous_id") if name in plain))
+        time = plain["occurred_at"]
+        codes = code.to_numpy(zero_copy_only=False)
+        usable = (
+            not code.null_count
+            and not user.null_count
+            and pa.types.is_integer(time.type)
+            and not time.null_count
+            and all(plain[name].null_count == len(batch) for name in ("tenant", "domain", "item_name") if name in plain)
+            and not ("value" in plain and (codes == RATING).any())
+        )
+        if usable:
+            time_ms = time.cast(pa.int64()).to_numpy()
+            starts = codes == SESSION_START
+            kept = np.isin(codes, _KEPT)
+            item = _filled(plain["item_id"])
+            missing = pc.is_null(item).to_numpy(zero_copy_only=False) & kept & ~starts
+            usable = bool((time_ms >= 10**11).all() and (time_ms < 10**14).all()) and not missing.any()
+        if not usable:  # the row that is wrong is found and named
+            cells = [plain[name].to_pylist() for name in names]
+            for at, values in enumerate(zip(*cells, strict=True)):
+                row = _row(dict(zip(names, values, strict=True)), file, number + at)
+                self.add(f"{file}, row {number + at}", row)
+            return
+        keep = pa.array(kept)
+        category = plain["category"].filter(keep) if "category" in plain else None
+        item = pc.if_else(pa.array(starts), "", item)
+        items = self._numbers(item.filter(keep), category, {}, {})
+        event = np.zeros(int(kept.sum()), np.int64)
+        if "event_id" in plain:
+            ids = plain["event_id"].filter(keep).fill_null("")
+            event = np.fromiter((event_key(text) if text else 0 for text in ids.to_pylist()), np.int64, len(ids))
+        self._put(
+            self._user_numbers(user.filter(keep)),
+            items,
+            codes[kept].astype(np.uint8),
+            time_ms[kept],
+            event,
+            np.zeros(int(kept.sum()), np.int64),
+        )
+
+    def _add_table(self, rows: Rows, titles: dict[str, str], kinds: dict[str, str]) -> None:
+        k = len(rows.type)
+        none = np.zeros(k, np.int64)
+        self.has_time = self.has_time and rows.time_ms is not None
+        item = self._numbers(rows.item, rows.category, titles, kinds)
+        time_ms = none if rows.time_ms is None else rows.time_ms
+        self._put(self._user_numbers(rows.user), item, rows.type, time_ms, none, none)
+
+    def _user_numbers(self, user: Any) -> I64:
+        """Numbers of the users of a pyarrow string array."""
+        found = user.dictionary_encode()
+        numbers = np.fromiter(map(self._user, found.dictionary.to_pylist()), np.int64, len(found.dictionary))
+        of_row: I64 = numbers[found.indices.to_numpy()]
+        return of_row
+
+    def _numbers(self, item: Any, category: Any, titles: dict[str, str], kinds: dict[str, str]) -> I64:
+        """Numbers of the items of a pyarrow string array; '' is START. category: another, or None."""
+        found = item.dictionary_encode()
+        indices = found.indices.to_numpy()
+        ids = found.dictionary.to_pylist()
+        of_id = [""] * len(ids)
+        if category is not None and len(ids):
+            named = np.flatnonzero(
+                pc.greater(pc.binary_length(category.fill_null("")), 0).to_numpy(zero_copy_only=False)
+            )
+            first = np.unique(indices[named], return_index=True)
+            for number, at in zip(first[0].tolist(), named[first[1]].tolist(), strict=True):
+                of_id[number] = category[at].as_py()
+        numbers = np.fromiter(
+            (
+                self._item(EventLine(text, kind or kinds.get(text), titles.get(text)), "") if text else START
+                for text, kind in zip(ids, of_id, strict=True)
+            ),
+            np.int64,
+            len(ids),
+        )
+        of_row: I64 = numbers[indices]
+        return of_row
+
+    def _put(self, *columns: npt.NDArray[Any]) -> None:
+        self._flush()
+        self._parts.append(Columns(*columns))
+
+    def _flush(self) -> None:
+        if self._lists[0]:
+            self._parts.append(
+                Columns(*(np.array(column, kind) for column, kind in zip(self._lists, _DTYPES, strict=True)))
+            )
+            self._lists = tuple([] for _ in _DTYPES)
+
+    def take(self) -> Columns:
+        """What was read since the last call."""
+        self._flush()
+        parts, self._parts = self._parts, []
+        if len(parts) == 1:
+            return parts[0]
+        return Columns(
+            *(
+                np.concatenate([part[k] for part in parts]) if parts else np.empty(0, kind)
+                for k, kind in enumerate(_DTYPES)
+            )
+        )
+
+    def kept_items(self, counts: I64, min_item_events: int, source: str) -> Bool:
+        """bool: which items have enough events. counts: i64, events of each. Raises DatasetError when none has."""
+        kept: Bool = counts >= max(min_item_events, 1)
         if not kept.any():
             raise DatasetError(
                 f"{source}: no item has {max(min_item_events, 1)} or more events that speak for it; "
                 "give more data or a smaller minimum."
             )
+        return kept
+
+    def part(
+        self, rows: Columns, kept: Bool, *, session_gap_s: int, source: str, user_ids: list[str] | None
+    ) -> Dataset:
+        """The dataset of cleaned rows. kept: which items stay; user_ids: None where users are hashes."""
         n = int(kept.sum())
-        renumber = np.append(np.where(kept, np.cumsum(kept) - 1, -2), n)  # the last entry serves item -1: a start
-        item = renumber[item]
-        rows = item != -2
-        ids = list(self.item_numbers)
+        renumber = np.append(np.where(kept, np.cumsum(kept) - 1, -2), n)  # the last entry serves START
+        item = renumber[rows.item]
+        rows, item = rows.select(item != -2), item[item != -2]
+        user = rows.user if user_ids is not None else np.unique(rows.user, return_inverse=True)[1]
+        if self._kept is not kept:  # once for all shards: they share the lists
+            numbers = np.flatnonzero(kept).tolist()
+            lists = (list(self.item_numbers), self.names, self.categories, self.domains)
+            self._kept, self._catalog = kept, [[column[k] for k in numbers] for column in lists]
+        item_ids, names, categories, domains = self._catalog
         return dataset_from_arrays(
-            user=np.array(self.user, np.int32)[rows],
-            item=item[rows].astype(np.int32),
-            type=np.array(self.type, np.uint8)[rows],
-            time_ms=np.array(self.time_ms, np.int64)[rows],
-            user_ids=list(self.users),
-            item_ids=[ids[k] for k in np.flatnonzero(kept)],
-            item_names=[self.names[k] for k in np.flatnonzero(kept)],
-            item_categories=[self.categories[k] for k in np.flatnonzero(kept)],
-            item_domains=[self.domains[k] for k in np.flatnonzero(kept)],
+            user=user.astype(np.int32),
+            item=item.astype(np.int32),
+            type=rows.type,
+            time_ms=rows.time_ms if self.has_time else places(user),
+            user_ids=user_ids or [],
+            item_ids=item_ids,
+            item_names=names,
+            item_categories=categories,
+            item_domains=domains,
             session_gap_s=session_gap_s,
             source=source,
+            has_time=self.has_time,
         )
+
+    def dataset(self, *, min_item_events: int, session_gap_s: int, source: str) -> Dataset:
+        """All that was read as one dataset. Raises DatasetError when nothing is left."""
+        rows = cleaned(self.take())
+        counts = np.bincount(rows.item[rows.item >= 0], minlength=len(self.names))
+        kept = self.kept_items(counts, min_item_events, source)
+        return self.part(rows, kept, session_gap_s=session_gap_s, source=source, user_ids=list(self.users))
+
+
+def places(user: I32 | I64) -> I64:
+    """The place of each row among its user's: 0, 1, 2, ... int[m] -> i64[m]; a user's rows need not be together."""
+    order = np.argsort(user, kind="stable")
+    ordered = user[order]
+    place = np.empty(len(user), np.int64)
+    place[order] = np.arange(len(user)) - np.searchsorted(ordered, ordered)
+    return place
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

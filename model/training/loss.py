@@ -8,6 +8,7 @@ Letters in shapes: P positions, K pairs (position, target), n items, C sampled i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -77,8 +78,8 @@ def full_cross_entropy(
     offset: what counting knows, f32[G, n], and the row of it for each position, i64[P]; offset_weight: scalar.
     """
     if offset is None or offset_weight is None:
-        nothing = torch.zeros((), dtype=u.dtype)
-        args = (nothing, None, torch.empty(0, dtype=torch.long))
+        nothing = torch.zeros((), dtype=u.dtype, device=u.device)
+        args = (nothing, None, torch.empty(0, dtype=torch.long, device=u.device))
     else:
         args = (offset_weight, *offset)  # type: ignore[assignment]  # None or a tensor in the middle
     loss: Tensor = _FullCrossEntropy.apply(u, items, bias, *args, *pairs, done)  # type: ignore[no-untyped-call]
@@ -92,16 +93,17 @@ def sampled_cross_entropy(
     pairs: tuple[Tensor, Tensor, Tensor],
     *,
     negatives: Tensor,
+    log_q: Tensor,
 ) -> Tensor:
-    """As full_cross_entropy, against each target and the same C uniformly drawn items for the whole batch.
+    """As full_cross_entropy, against each target and the same C drawn items for the whole batch.
 
-    negatives: i64[C]. Their sum is scaled by n / C, so that it estimates that over all items and no correction for
-    popularity is needed (Jean et al. 2015; uniform draws make the correction a constant).
+    negatives: i64[C]; log_q: f32[C], log of the probability of each in one draw. A drawn item stands for 1 / (C q)
+    items, so that their sum estimates that over all (Jean et al. 2015); one that is the target itself counts no more.
     """
     position, item, share = pairs
     drawn = torch.addmm(bias[negatives], u, items[negatives].T)  # P C
-    scale = torch.log(torch.tensor(items.shape[0] / negatives.shape[0], dtype=u.dtype))
-    rest = torch.logsumexp(drawn, dim=1) + scale  # P
+    drawn = drawn - (log_q + math.log(len(negatives)))  # P C
     target = (u[position] * items[item]).sum(dim=1) + bias[item]  # K
-    per_pair = torch.logaddexp(target, rest[position]) - target  # K
+    others = drawn[position].masked_fill(negatives == item[:, None], -math.inf)  # K C
+    per_pair = torch.logaddexp(target, torch.logsumexp(others, dim=1)) - target  # K
     return (per_pair * share).sum() / u.shape[0]

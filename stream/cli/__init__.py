@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.errors import ArtifactError, DatasetError
+from model.errors import ArtifactError, DatasetError, EvaluationError, SimulationError
 from state.errors import DriftlineError
 from stream.cli.common import (
     Assignments,
@@ -33,14 +33,14 @@ from stream.cli.common import (
 
 # In the order that help lists them.
 MODULES = (
-    *("demo", "worker", "produce", "tail", "get", "erase", "state"),
-    *("train", "audit", "topics", "broker", "config", "doctor"),
+    *("demo", "worker", "produce", "simulate", "tail", "get", "erase", "state"),
+    *("train", "evaluate", "audit", "topics", "broker", "config", "doctor"),
 )
 
 REFUSED = 2
 FAILED = 1
 # Found before anything was done; the model's errors know nothing of exit codes.
-_REFUSED_BY_MODEL = (ArtifactError, DatasetError)
+_REFUSED_BY_MODEL = (ArtifactError, DatasetError, EvaluationError, SimulationError)
 
 
 def _show_version(wanted: bool) -> None:

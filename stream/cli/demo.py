@@ -46,7 +46,7 @@ household's own counts are hard to beat."""
 @command(app)
 def demo(
     run: Run,
-    seconds: Annotated[float, typer.Option(min=1, help="Time for the network to learn in.")] = 60.0,
+    steps: Annotated[int, typer.Option(min=1, help="Of the network's training; 1,700 take a minute.")] = 1700,
     every: Annotated[int, typer.Option(min=1, help="Stream every n-th household.")] = 8,
     figures: Annotated[Path, typer.Option(metavar="FILE", help="Where the figures go, as JSON.")] = Path(
         "build/demo.json"
@@ -66,8 +66,8 @@ def demo(
     run.say(f"{int(journey.data.is_item.sum()):,} purchases of {journey.data.items:,} product types")
     with tempfile.TemporaryDirectory(prefix="driftline-demo-") as name:
         folder = Path(name)
-        with _training(run, seconds) as progress:
-            prepare_model(journey, folder, seconds, progress, run.say)
+        with _training(run, steps) as progress:
+            prepare_model(journey, folder, steps, progress, run.say)
         run.say("starting a worker on the embedded broker; first the households' past, then the rest of the year")
         try:
             with _screen(run) as tell:
@@ -96,12 +96,12 @@ def demo(
 
 
 @contextlib.contextmanager
-def _training(run: Run, seconds: float) -> Iterator[Any]:
+def _training(run: Run, steps: int) -> Iterator[Any]:
     """The same progress as `driftline train` shows."""
     from stream.cli.train import training_progress
 
-    run.say(f"training on January to mid-April for {seconds:g} s, on one core")
-    with training_progress(run, seconds) as progress:
+    run.say(f"training on January to mid-April, {steps:,} steps on one core")
+    with training_progress(run) as progress:
         yield progress
 
 

@@ -80,7 +80,7 @@ def produce(
                 source,
                 rate_per_s=rate,
                 limit=limit,
-                pseudonyms=_pseudonyms(run.settings, pseudonyms),
+                pseudonyms=chosen_pseudonyms(run.settings, pseudonyms),
                 on_bad=on_bad,
                 on_sent=on_sent,
             )
@@ -91,7 +91,7 @@ def produce(
         raise typer.Exit(1)
 
 
-def _pseudonyms(settings: Settings, asked: bool) -> Pseudonyms | None:
+def chosen_pseudonyms(settings: Settings, asked: bool) -> Pseudonyms | None:
     """By the flag or by the settings. Raises SettingsError without a key."""
     if asked and settings.events.pseudonyms == "worker":
         raise RefusedError(

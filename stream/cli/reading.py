@@ -31,14 +31,14 @@ _SILENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Start:
-    """Where to begin: at a fixed offset (OFFSET_BEGINNING, OFFSET_END), or at a time (ms since 1970)."""
+    """Where to begin: at an offset (OFFSET_BEGINNING, OFFSET_END, or one's own), or at a time (ms since 1970)."""
 
     offset: int = OFFSET_BEGINNING
     since_ms: int | None = None
 
     @classmethod
     def parse(cls, text: str, now_ms: int) -> "Start":
-        """earliest | latest | ts=TIME | last=30m. Raises RefusedError."""
+        """earliest | latest | offset=N | ts=TIME | last=30m. Raises RefusedError."""
         kind, _, rest = text.partition("=")
         last = _LAST.fullmatch(rest)
         if text == "earliest":
@@ -47,12 +47,38 @@ class Start:
             return cls(OFFSET_END)
         if kind == "last" and last is not None:
             return cls(since_ms=now_ms - int(last[1]) * _UNIT_MS[last[2]])
+        if kind == "offset" and rest.isdecimal():
+            return cls(int(rest))
         if kind == "ts":
-            try:
-                return cls(since_ms=time_ms(rest))
-            except ValueError as error:
-                raise RefusedError(f"--from {text}: {error}. Give it as ts=2026-01-31T12:00:00Z.") from None
-        raise RefusedError(f"--from {text} is none of earliest, latest, ts=TIME, last=30m (s, m, h, d).")
+            return cls(since_ms=_time_of("--from", text))
+        raise RefusedError(f"--from {text} is none of earliest, latest, offset=N, ts=TIME, last=30m (s, m, h, d).")
+
+
+@dataclass(frozen=True)
+class End:
+    """Where to stop, in each partition: before an offset, before a time of records, or at what is there now."""
+
+    offset: int | None = None
+    before_ms: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "End":
+        """latest | offset=N | ts=TIME. Raises RefusedError."""
+        kind, _, rest = text.partition("=")
+        if text == "latest":
+            return cls()
+        if kind == "offset" and rest.isdecimal():
+            return cls(offset=int(rest))
+        if kind == "ts":
+            return cls(before_ms=_time_of("--to", text))
+        raise RefusedError(f"--to {text} is none of latest, offset=N, ts=TIME.")
+
+
+def _time_of(flag: str, text: str) -> int:
+    try:
+        return time_ms(text.partition("=")[2])
+    except ValueError as error:
+        raise RefusedError(f"{flag} {text}: {error}. Give it as ts=2026-01-31T12:00:00Z.") from None
 
 
 def partition_count(settings: Settings, topic: str) -> int:
@@ -64,11 +90,18 @@ def partition_count(settings: Settings, topic: str) -> int:
 
 
 def read(
-    settings: Settings, topic: str, start: Start, *, follow: bool, partition: int | None = None
+    settings: Settings,
+    topic: str,
+    start: Start,
+    *,
+    follow: bool,
+    partition: int | None = None,
+    end: End | None = None,
 ) -> Iterator[Message]:
     """Committed records of a topic, or of one partition: in order within a partition, not between them.
 
-    follow: go on waiting for new ones; else end at what is there. Raises BrokerError, TopicError, ReadError.
+    follow: go on waiting for new ones; else end at what is there. end: stop earlier, and take no record that was not
+    there when the reading began. Raises BrokerError, TopicError, ReadError.
     """
     count = partition_count(settings, topic)
     consumer = Consumer(
@@ -88,6 +121,7 @@ def read(
         places = [TopicPartition(topic, p) for p in (range(count) if partition is None else [partition])]
         _place(consumer, places, start, settings)
         consumer.assign(places)
+        stops = {} if end is None else {place.partition: _stop(consumer, place, end) for place in places}
         ended: set[int] = set()
         heard_s = time.monotonic()
         while len(ended) < len(places):
@@ -99,7 +133,12 @@ def read(
             heard_s = time.monotonic()
             error = message.error()
             if error is None:
-                if start.since_ms is None or _time_ms(message) >= start.since_ms:
+                number = message.partition() or 0
+                if number in stops and (message.offset() or 0) >= stops[number]:
+                    ended.add(number)
+                elif (start.since_ms is None or _time_ms(message) >= start.since_ms) and (
+                    end is None or end.before_ms is None or _time_ms(message) < end.before_ms
+                ):
                     yield message
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition() or 0)
@@ -111,11 +150,34 @@ def read(
         consumer.close()
 
 
+def records(settings: Settings, topic: str, start: Start, end: End) -> int:
+    """Offsets between start and end, over all partitions: at least as many as records. Raises as `read`."""
+    count = partition_count(settings, topic)
+    consumer = Consumer(settings.client_properties({"group.id": f"driftline-reader-{uuid.uuid4()}"}))
+    try:
+        places = [TopicPartition(topic, p) for p in range(count)]
+        _place(consumer, places, start, settings)
+        total = 0
+        for place in places:
+            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+            first = {OFFSET_BEGINNING: low, OFFSET_END: high}.get(place.offset, max(place.offset, low))
+            total += max(0, (high if end.offset is None else min(high, end.offset)) - first)
+        return total
+    except KafkaException as error:
+        raise ReadError(f"cannot read {topic}: {error.args[0].str()}. See to the broker.") from None
+    finally:
+        consumer.close()
+
+
 def _place(consumer: Consumer, places: list[TopicPartition], start: Start, settings: Settings) -> None:
     """Sets where each partition begins."""
     if start.since_ms is None:
         for place in places:
             place.offset = start.offset
+        if start.offset >= 0:  # one that is not there would be taken for the beginning
+            for place in places:
+                low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+                place.offset = min(max(start.offset, low), high)
         if start.offset == OFFSET_END:  # fixed now: a record sent while the first fetch is on its way counts
             for place in places:
                 place.offset = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)[1]
@@ -126,6 +188,12 @@ def _place(consumer: Consumer, places: list[TopicPartition], start: Start, setti
         place.offset = start.since_ms
     for place, found in zip(places, consumer.offsets_for_times(places, timeout=_TIMEOUT_S), strict=True):
         place.offset = found.offset
+
+
+def _stop(consumer: Consumer, place: TopicPartition, end: End) -> int:
+    """The first offset of a partition that is not read."""
+    high = int(consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)[1])
+    return high if end.offset is None else min(high, end.offset)
 
 
 def _time_ms(message: Message) -> int:

@@ -30,6 +30,7 @@ from state.interest import VECTOR_DTYPE, InterestState
 from state.keys import key_of
 from state.settings import StateSettings
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES
+from state.window import interest_key
 
 START_MS = 1_700_000_000_000
 P = ParamSpec("P")
@@ -75,7 +76,8 @@ def main() -> None:
             type=EVENT_TYPES.index(kind),
             time_ms=time_ms,
             items=(keys[index],),
-            categories=(categories[index],),
+            interests=(interest_key(categories[index]),),
+            names=(categories[index],),
             weight=DEFAULT_WEIGHTS[kind],
             offset=number,
         )

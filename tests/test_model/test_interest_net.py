@@ -2,15 +2,21 @@ import pytest
 import torch
 from torch import nn
 
+from model.content import item_features
 from model.interest_net import InterestNet, NetSettings, scan, script
 
 EVENTS = 200
 
 
-@pytest.fixture
-def network() -> InterestNet:
+FEATURES = item_features(
+    [f"i{k}" for k in range(50)], [f"thing {k % 7}" for k in range(50)], [f"c{k % 5} > d{k % 10}" for k in range(50)]
+)
+
+
+@pytest.fixture(params=[None, FEATURES], ids=["plain", "content"])
+def network(request: pytest.FixtureRequest) -> InterestNet:
     torch.manual_seed(3)
-    network = InterestNet(NetSettings(items=50, dim=16, hidden=24))
+    network = InterestNet(NetSettings(items=50, dim=16, hidden=24), request.param)
     for parameter in network.parameters():  # a fresh network's gates are near zero: make all of it matter
         nn.init.normal_(parameter, std=0.3)
     return network.eval()
@@ -26,6 +32,19 @@ def test_step_is_the_sequence(network: InterestNet) -> None:
             state = scripted.step(state, tokens[t], torch.zeros(3, dtype=torch.long))
             torch.testing.assert_close(scripted.query(state), whole[t], rtol=0, atol=1e-5)
     assert whole.std() > 0.1
+
+
+def test_what_content_adds_stands_in_the_exported_embeddings() -> None:
+    torch.manual_seed(3)
+    network = InterestNet(NetSettings(items=50, dim=16, hidden=24), FEATURES)
+    assert network.content is not None
+    nn.init.normal_(network.content.table.weight)
+    folded = network.folded()
+    assert folded.content is None
+    torch.testing.assert_close(folded.item_matrix(), network.item_matrix(), rtol=0, atol=0)
+    assert not torch.allclose(folded.item_matrix(), network.embedding.weight[:-1])
+    start = torch.equal(folded.embedding.weight[-1], network.embedding.weight[-1])
+    assert start, "the token of a session's start has no content"
 
 
 def test_events_after_do_not_change_what_was_known(network: InterestNet) -> None:

@@ -16,6 +16,7 @@ from state.names import Names
 from state.settings import StateSettings
 from state.trend import Trend
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES
+from state.window import interest_key
 
 START_MS = 1_700_000_000_000
 Log = list[tuple[bytes, Interaction]]
@@ -64,7 +65,8 @@ def event(
         type=EVENT_TYPES.index(kind),
         time_ms=START_MS + number * 1000 if time_ms is None else time_ms,
         items=() if item is None else (key_of(item),),
-        categories=() if item is None else (category,),
+        interests=(interest_key(category),) if item and category else (),
+        names=(category,) if item and category else (),
         weight=DEFAULT_WEIGHTS[kind],
         offset=number,
     )
@@ -96,7 +98,8 @@ def a_log(events: int, seed: int = 0) -> Log:
                     type=EVENT_TYPES.index(kind),
                     time_ms=START_MS + number * 20_000 - draw.choice((0, 0, 0, 40_000_000)),
                     items=tuple(key_of(f"item-{item}") for item in items),
-                    categories=tuple(f"category {item % 9}" for item in items),
+                    interests=tuple(interest_key(f"category {item % 9}") for item in items),
+                    names=tuple(f"category {item % 9}" for item in items),
                     weight=DEFAULT_WEIGHTS[kind] * draw.choice((1, 1, 3)),
                     offset=offset,
                 ),

@@ -105,7 +105,7 @@ def test_the_whole_demo_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--seconds", "10", "--every", "128", "-q", "-o", "json"])
+        main(["demo", "--steps", "100", "--every", "128", "-q", "-o", "json"])
     assert ended.value.code == 0
     found = json.loads((tmp_path / "build" / "demo.json").read_text())
     assert found["hr@20"]["live"] > found["hr@20"]["daily"] > found["hr@20"]["popular"]

@@ -44,6 +44,7 @@ def _log(count: int, seed: int) -> list[Record]:
         kind = rng.choice(kinds)
         more: dict[str, Any] = {
             "event_type": kind,
+            "brand": f"b{offset % 7}",
             "event_id": f"e{rng.randrange(offset - 5, offset) if offset > 5 and rng.random() < 0.05 else offset}",
             "occurred_at": start_ms + offset * 20 * MINUTE_MS - rng.randrange(15 * MINUTE_MS),
         }
@@ -93,8 +94,16 @@ def _interactions(
     return batches
 
 
-def test_features_logged_live_equal_those_rebuilt_from_the_log() -> None:
-    settings = _settings()
+BY_TYPE: dict[str, Any] = {
+    "state.interests": "category,brand",
+    "state.last_window": {"view": "session", "click": "day"},
+    "state.count_half_lives_s": {"view": 3600, "purchase": "90d"},
+}
+
+
+@pytest.mark.parametrize("more", [{}, BY_TYPE])
+def test_features_logged_live_equal_those_rebuilt_from_the_log(more: dict[str, Any]) -> None:
+    settings = _settings(**more)
     recommender = _recommender(settings)
     records = _log(400, seed=3)
     live = Live(settings, recommender)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.evaluation.baselines import DecayedPopularity, Scorer
-from model.evaluation.prequential import Judged, prequential
+from model.evaluation.prequential import Judged, live_through, prequential, warm_split
 from model.training.dataset import Dataset, dataset_from_arrays
 from state.weights import PURCHASE
 
@@ -40,7 +40,7 @@ class Recorder:
         self.diary.append(f"{user} {'abcd^'[item]}")
 
 
-def judge(past: Dataset, stream: Dataset, scorer: Scorer, **options: str) -> Judged:
+def judge(past: Dataset, stream: Dataset, scorer: Scorer, **options: object) -> Judged:
     return prequential(past, stream, {"it": scorer}, **options)["it"]  # type: ignore[arg-type]  # hide as text
 
 
@@ -77,3 +77,33 @@ def test_an_empty_stream_has_no_questions() -> None:
     found = judge(log((0, 1, 0, True)), log(), Recorder())
     assert len(found.rank) == 0
     assert math.isnan(found.metrics()["hr@20"])
+
+
+def test_what_nobody_took_before_is_not_asked_of_who_knows_the_stream_only() -> None:
+    stream = log((0, 0, 1, True), (1, 0, 2, True), (1, 1, 3, False), (0, 1, 4, False))
+    found = judge(log(), stream, Recorder(), hide="none", known_only=True)
+    #  rows of the stream: start a b of user 0, start a b of user 1; its times: a of 0, a of 1, b of 1, b of 0
+    assert found.row.tolist() == [4, 2]
+    assert found.rank.tolist() == [1, 2]
+
+
+def test_the_lists_are_kept_without_what_is_hidden() -> None:
+    stream = log((0, 0, 1, True), (0, 3, 1, False))
+    assert judge(log(), stream, Recorder(), hide="seen", lists=3).top.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert judge(log(), stream, Recorder()).top.shape == (2, 0)
+
+
+def test_all_of_a_log_with_a_warm_up() -> None:
+    data = log((0, 0, 1, True), (1, 0, 2, True), (0, 1, 3, True), (1, 3, 4, True))
+    recorder = Recorder()
+    judged = live_through(data, {"it": recorder}, warm_share=0.5, seen_filtered=True, known_only=False, k=(2,))["it"]
+    assert recorder.diary == ["begin 4 [0, 1]", "0 ^", "? 0", "0 b", "1 ^", "? 1", "1 d"]
+    assert (judged.questions.target.tolist(), judged.rank.tolist()) == ([1, 3], [1, 3])
+    assert judged.top.tolist() == [[1, 2], [1, 2]]
+    assert judged.questions.seen(1).tolist() == [0]
+
+
+def test_the_warm_up_does_not_cut_rows_of_one_time_apart() -> None:
+    data = log((0, 0, 1, False), (0, 1, 2, False), (1, 0, 2, False), (1, 3, 3, False))
+    assert [int(part.sum()) for part in warm_split(data, 0.6)] == [1, 3]
+    assert [int(part.sum()) for part in warm_split(data, 0.0)] == [0, 4]

@@ -83,7 +83,7 @@ def make_request(state_settings: StateSettings, popular: Popular) -> MakeRequest
                 type=TYPE_CODES[type_name],
                 time_ms=START_MS + number * 60_000,
                 items=(key_of(item),) if item else (),
-                categories=(categories.get(item, ""),) if item else (),
+                interests=(interest_key(categories[item]),) if item in categories else (),
                 weight=DEFAULT_WEIGHTS[type_name],
                 offset=number,
             )

@@ -1,7 +1,16 @@
+import random
+
+import msgspec
 import numpy as np
 import pytest
 
-from state.weights import TYPE_CODES
+from model.ranking.block import Block
+from model.ranking.index import ItemIndex
+from state.features import FeatureReader
+from state.interaction import Interaction
+from state.interest import InterestState
+from state.settings import StateSettings
+from state.weights import TYPE_CODES, WeightSettings
 
 
 def test_lists_of_users_become_rows(make_block) -> None:
@@ -20,6 +29,25 @@ def test_counts_are_decayed_to_the_users_newest_event(make_block) -> None:
     block = make_block(["purchase milk", *["view bread"] * 3])
     # Half-life a day, so three minutes take nearly nothing.
     assert block.counts[0, :2] == pytest.approx([8.0 * 2 ** -(180 / 86_400), 3.0], rel=1e-3)
+
+
+def test_counts_are_decayed_by_their_types_as_the_state_itself_reads_them(make_request, artifact) -> None:
+    own = StateSettings(max_counted_items=5, count_half_lives_s={"view": 60, "purchase": 86_400 * 400, "hide": 7})
+    state, rng = InterestState(), random.Random(3)
+    kinds, at_ms = ["view", "purchase", "hide", "like", "view"], 1_700_000_000_000
+    for number in range(40):
+        at_ms += rng.randrange(120) * 1000
+        kind = rng.choice(kinds)
+        event = Interaction(number + 1, TYPE_CODES[kind], at_ms, (rng.randrange(1, 8),), (), 3.0, number)
+        state.apply(event, own)
+    request = msgspec.structs.replace(make_request(), state=state)
+    block = Block([request], ItemIndex(artifact.item_ids), own)
+    assert block.counts[0] == pytest.approx([item.count for item in state.counted_items(own)], rel=1e-5)
+    reader = FeatureReader(own, WeightSettings())
+    shares = reader.read([state], [at_ms], np.array([[item.key for item in state.counted_items(own)]], np.uint64)).pairs
+    column = [feature.name for feature in reader.pair].index("count_share")
+    total = np.abs(block.counts[0]).sum()
+    assert shares[0, :, column] == pytest.approx(block.counts[0] / total, rel=1e-5)
 
 
 def test_a_user_of_unknown_items_only_is_unknown(make_block) -> None:
@@ -49,10 +77,6 @@ def test_a_session_longer_than_the_recent_list_goes_on_in_the_counts(make_block)
 
 
 def test_a_fuller_state_than_the_settings_allow_is_cut(make_block, make_request, artifact, state_settings) -> None:
-    from model.ranking.block import Block
-    from model.ranking.index import ItemIndex
-    from state.settings import StateSettings
-
     request = make_request("view milk", "view bread", "view jam")
     small = StateSettings(recent_items=2, max_counted_items=1)
     block = Block([request], ItemIndex(artifact.item_ids), small)

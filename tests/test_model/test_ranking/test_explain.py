@@ -15,6 +15,7 @@ from model.serving import Serving
 from state.interaction import Interaction
 from state.interest import InterestState
 from state.keys import key_of
+from state.names import interest_name
 from state.settings import StateSettings
 from state.window import Window, WindowSettings, interest_key
 
@@ -110,7 +111,7 @@ def test_interests_are_the_strongest_categories_with_their_shares(artifact, stat
 def test_interests_come_from_whatever_windows_the_settings_have(artifact) -> None:
     settings = StateSettings(windows=WindowSettings((Window("visit", 3600, 600, cells=5),)))
     state = InterestState()
-    event = Interaction(1, 1, 1_700_000_000_000, (key_of("milk"),), ("food",), 1.0, 0)
+    event = Interaction(1, 1, 1_700_000_000_000, (key_of("milk"),), (interest_key("food"),), 1.0, 0)
     state.apply(event, settings)
     request = Request(b"u", event, state, Popular(artifact.popularity, 3), {interest_key("food"): "food"})
     block = Block([request], ItemIndex(artifact.item_ids), settings)
@@ -118,12 +119,32 @@ def test_interests_come_from_whatever_windows_the_settings_have(artifact) -> Non
     assert (food.name, food.weight, food.share, food.trend) == ("food", 1.0, 1.0, "steady")
 
 
+def test_brands_are_shown_as_such_and_take_nothing_from_what_explains_an_item(artifact) -> None:
+    settings = StateSettings(interests=("category", "brand"))
+    state, names = InterestState(), {}
+    # Food is one view of nine, and one cell of eighteen: enough to explain an item, as without brands.
+    for number, category in enumerate(["food", *["tools"] * 8]):
+        texts = (category, interest_name("food", "brand"))
+        names |= {interest_key(text): text for text in texts}
+        keys = tuple(map(interest_key, texts))
+        event = Interaction(number + 1, 1, 1_700_000_000_000, (key_of("milk"),), keys, 1.0, number)
+        state.apply(event, settings)
+    request = Request(b"u", event, state, Popular(artifact.popularity, 3), names)
+    found = Explainer(artifact, settings, 128).interests(Block([request], ItemIndex(artifact.item_ids), settings))
+    assert [(one.kind, one.name, one.share) for one in found.shown[0]] == [
+        ("brand", "food", 0.5),
+        ("", "tools", 0.4444),
+        ("", "food", 0.0556),
+    ]
+    assert found.explains.tolist() == [[True, True, False]]
+
+
 def test_a_category_raises_its_items_whatever_is_shown_of_its_name(artifact, state_settings) -> None:
     """A vocabulary cuts names, and has no room for all: the key is what counts."""
     long = "tools " * 20
     artifact = dataclasses.replace(artifact, item_categories=["food"] * 4 + [long] * 3 + [""])
     state = InterestState()
-    event = Interaction(1, 1, 1_700_000_000_000, (key_of("drill"),), (long,), 1.0, 0)
+    event = Interaction(1, 1, 1_700_000_000_000, (key_of("drill"),), (interest_key(long),), 1.0, 0)
     state.apply(event, state_settings)
     other = InterestState()
     other.apply(event, state_settings)

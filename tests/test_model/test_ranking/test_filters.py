@@ -40,15 +40,38 @@ class TestDomains:
         for row, name in ((0, "food"), (2, "garden")):
             request = block.requests[row]
             request.event = msgspec.structs.replace(request.event, domain=key_of(name))
-        outside = Domains(["food"] * 4 + ["tools"] * 3 + [""]).outside(block)
+        outside = Domains(ItemIndex(list("abcdefgh")), ["food"] * 4 + ["tools"] * 3 + [""]).outside(block)
         assert outside.keys() == {0, 2}
         assert np.flatnonzero(outside[0]).tolist() == [4, 5, 6, 7]
         assert outside[2].all()
 
-    def test_a_model_that_knows_none_is_refused(self) -> None:
+    def test_the_catalogues_word_counts_before_the_models(self, make_block) -> None:
+        domains, catalog = Domains(ItemIndex(list("abcd")), ["food", "food", "tools", ""]), Catalog()
+        block = make_block(["view milk"])
+        block.requests[0].event = msgspec.structs.replace(block.requests[0].event, domain=key_of("food"))
+
+        def food() -> str:
+            return "".join(np.array(list("abcd"))[~domains.outside(block)[0]])
+
+        def says(**items: str) -> None:
+            keys = [catalog.upsert(CatalogItem(item_id=item, domain=domain)) for item, domain in items.items()]
+            domains.update(catalog, np.array(keys, np.uint64))
+
+        assert food() == "ab"
+        says(a="", b="tools", c="food", d="food", unknown="food")
+        assert food() == "acd"
+        domains.update(catalog, np.array([catalog.remove(item) for item in "bd"], np.uint64))
+        assert food() == "abc"  # of what it does not hold any more the model's word counts again
+        says(c="")
+        assert food() == "ab"
+
+    def test_where_nobody_knows_one_they_are_refused(self) -> None:
         for none in ([], ["", ""]):
+            domains, catalog = Domains(ItemIndex(["a", "b"]), none), Catalog()
             with pytest.raises(ArtifactError, match=r"ranking\.domains to 'all'"):
-                Domains(none)
+                domains.check()
+            domains.update(catalog, np.array([catalog.upsert(CatalogItem(item_id="a", domain="food"))], np.uint64))
+            domains.check()
 
 
 class TestAvailability:

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from model.ranking.fallback import Popular
+from model.ranking.features import FEATURES
 from model.ranking.index import ItemIndex
 from model.ranking.pipeline import Pipeline
 from model.ranking.rerank import LogLinear
 from model.ranking.settings import RankingSettings
+from model.recommender import Recommender
 from model.serving import BLOCK, Serving
 from state.catalog import Catalog, CatalogItem
 from state.keys import key_of
@@ -97,7 +99,7 @@ def test_when_all_is_excluded_the_popular_list_steps_in(artifact, popular) -> No
 
     state = InterestState()
     for number, item in enumerate(artifact.item_ids):
-        event = Interaction(number + 1, 5, 10**12, (key_of(item),), ("",), 8.0, number)
+        event = Interaction(number + 1, 5, 10**12, (key_of(item),), (), 8.0, number)
         state.apply(event, StateSettings())
     (made,) = pipeline.rank([Request(b"u", event, state, popular, {})])
     assert made.strategy == "popular"
@@ -187,6 +189,19 @@ class TestDomains:
         made, _ = lists(["view hammer", "view nails", "view screws"], "tools", exclude="seen")
         assert (made.strategy, {item.item_id for item in made.items}) == ("popular", {"hammer", "nails", "screws"})
 
+    def test_the_catalogues_word_counts_before_the_models(self, artifact, state_settings, make_request) -> None:
+        artifact = dataclasses.replace(artifact, item_domains=["food"] * 4 + ["tools"] * 3 + [""])
+        settings = RankingSettings(list_size=4, exclude="none", domains="event")
+        pipeline = Pipeline(artifact, ItemIndex(artifact.item_ids), Serving(artifact), state_settings, settings)
+        catalog = Catalog()
+        for item, domain in (("jam", "gifts"), ("screws", "food"), ("milk", "")):
+            key = catalog.upsert(CatalogItem(item_id=item, domain=domain))
+            pipeline.catalog_changed(catalog, np.array([key], np.uint64))
+        request = make_request("view milk", "view hammer")
+        request.event = msgspec.structs.replace(request.event, domain=key_of("food"))
+        (made,) = pipeline.rank([request])
+        assert {item.item_id for item in made.items} == {"milk", "bread", "butter", "screws"}
+
     def test_a_domain_that_the_model_has_no_item_of_gives_an_empty_list(self, lists) -> None:
         made, _ = lists(["view milk"], "garden")
         assert (made.strategy, made.items) == ("popular", [])
@@ -228,3 +243,33 @@ class TestWhatTheCatalogueSays:
         for made in pipeline.rank([make_request("view milk"), make_request("session_start")]):
             assert made.items == []
             assert made.strategy == "popular"
+
+
+# --- scores for evaluation
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_the_scores_are_those_that_lists_are_made_by(artifact, state_settings, make_request, learnt: bool) -> None:
+    if learnt:
+        draw = np.random.default_rng(1)
+        shapes = {"w1": (6, len(FEATURES)), "b1": (6,), "w2": (4, 6), "b2": (4,), "w3": (1, 4)}
+        blend = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        artifact = dataclasses.replace(artifact, blend=blend)
+    made = Recommender(artifact, state_settings, RankingSettings(list_size=8, exclude="none")).pipeline
+    requests = [make_request("view milk"), make_request(), make_request("view drill")]
+    requests += [make_request("view bread", "purchase jam")] * 100
+    nothing = np.empty(0, np.int64)
+    scores = made.scores(requests, [nothing] * len(requests))
+    for shown, row in zip(made.rank(requests), scores, strict=True):
+        assert [item.item_id for item in shown.items] == [artifact.item_ids[k] for k in np.argsort(-row, kind="stable")]
+
+
+def test_hidden_items_have_no_score_and_others_keep_theirs(artifact, state_settings, make_request) -> None:
+    made = Recommender(artifact, state_settings, RankingSettings(exclude="seen")).pipeline
+    requests = [make_request("view milk"), make_request()]
+    open_, hidden = np.empty(0, np.int64), np.array([1, 7])
+    before, after = made.scores(requests, [open_, open_]), made.scores(requests, [open_, hidden])
+    assert np.isfinite(before).all()
+    assert np.array_equal(after[0], before[0])
+    assert np.isneginf(after[1, hidden]).all()
+    assert np.array_equal(np.delete(after[1], hidden), np.delete(before[1], hidden))

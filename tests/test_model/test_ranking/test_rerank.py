@@ -128,6 +128,33 @@ def test_of_a_large_catalogue_the_best_candidates_are_scored(monkeypatch, artifa
     assert set(np.flatnonzero(np.isfinite(some[0]))) == {1, 2, 3}
 
 
+def test_for_evaluation_what_is_hidden_takes_no_candidates_place_and_the_rest_stands_behind(
+    monkeypatch, artifact, make_block
+) -> None:
+    monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 7)
+    monkeypatch.setattr(rerank, "CANDIDATES", 3)
+    ranking = RankingSettings()
+    artifact = dataclasses.replace(artifact, blend=a_blend())
+    candidates = Candidates(artifact, Serving(artifact), ranking)
+    block = make_block(*USERS)
+    hidden = [np.array([2]), np.arange(8), np.empty(0, np.int64)][: block.rows]
+    some = next(LearntBlend(candidates, artifact, ranking).score(block, hidden).tiles)[: block.rows].copy()
+    chosen_by = LogLinear(candidates, RankingSettings(basket_weight=0.5, exclude="none"))
+    first = next(chosen_by.score(block).tiles)[: block.rows].copy()
+    monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 8)
+    whole = next(LearntBlend(candidates, artifact, ranking).score(block).tiles)
+    assert (some[:, 8:] == -np.inf).all()
+    for row, out in enumerate(hidden):
+        open_ = np.setdiff1d(np.arange(8), out)
+        assert (some[row, out] == -np.inf).all()
+        by_first = open_[np.argsort(-first[row, open_], kind="stable")]
+        chosen, behind = by_first[:3], by_first[3:]
+        np.testing.assert_allclose(some[row, chosen], whole[row, chosen], rtol=1e-5)
+        if len(behind):
+            assert some[row, behind].max() < some[row, chosen].min()
+            assert (np.diff(some[row, behind]) <= 0).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -192,7 +219,7 @@ def test_a_block_of_a_large_random_catalogue_is_scored_alike_wherever_a_row_stan
         state = InterestState(vector=draw.standard_normal(artifact.state_size).astype(np.float16).tobytes())
         for number in range(int(draw.integers(1, 30))):
             item = key_of(f"i{draw.integers(0, 720)}")
-            event = Interaction(number + 1, 5, 10**12 + number, (item,), ("",), 8.0, number)
+            event = Interaction(number + 1, 5, 10**12 + number, (item,), (), 8.0, number)
             state.apply(event, StateSettings())
         requests.append(Request(b"u", event, state, popular, {}))
     for scorer in (linear, blend):

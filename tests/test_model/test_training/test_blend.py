@@ -37,9 +37,7 @@ def a_shop(baskets: int, seed: int) -> Log:
         log.append(
             (
                 b"user-%d" % user,
-                Interaction(
-                    key_of(f"{seed}/{number}"), kind, 10**12 + number * 60_000, keys, ("",) * len(keys), weight, number
-                ),
+                Interaction(key_of(f"{seed}/{number}"), kind, 10**12 + number * 60_000, keys, (), weight, number),
             )
         )
 
@@ -91,8 +89,8 @@ def test_what_a_user_took_next_ends_with_the_session(recommender: Recommender) -
     for number, item in enumerate(items):
         keys = () if item is None else (key_of(f"item-{item}"),)
         kind = SESSION_START if item is None else PURCHASE
-        log.append((b"u", Interaction(number + 1, kind, number, keys, ("",) * len(keys), 1.0 if keys else 0.0, number)))
-    stranger = Interaction(9, PURCHASE, 9, (key_of("telescope"),), ("",), 1.0, 9)
+        log.append((b"u", Interaction(number + 1, kind, number, keys, (), 1.0 if keys else 0.0, number)))
+    stranger = Interaction(9, PURCHASE, 9, (key_of("telescope"),), (), 1.0, 9)
     log.insert(2, (b"v", stranger))
     assert next_tokens(recommender, log, 2) == [(3, 4), (4, 5), (), (5,), (), (6,), ()]
 

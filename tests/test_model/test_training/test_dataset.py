@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import DatasetError
-from model.training.dataset import Dataset, dataset_from_arrays, load_dataset, parse_time_ms
+from model.training.dataset import Dataset, EventRow, LogReader, dataset_from_arrays, load_dataset, parse_time_ms
 from state.weights import PURCHASE, SESSION_START
 
 JAN_MS = 1767225600000  # 2026-01-01T00:00:00Z
@@ -237,3 +237,41 @@ def test_a_part_keeps_the_catalogue_and_has_its_own_fingerprint(tmp_path: Path) 
     whole, less = data.fingerprint(), part.fingerprint()
     assert (whole["events"], whole["users"], less["events"], less["users"]) == (3, 2, 2, 1)
     assert whole["sha256"] != less["sha256"] == data.select(data.time_ms < JAN_MS + 2500).fingerprint()["sha256"]
+
+
+@pytest.mark.parametrize("change", [{}, {"tenant": "acme"}, {"value": 4.0}, {"event_type": "rating", "value": 4.0}])
+def test_parquet_in_columns_is_as_row_by_row(tmp_path: Path, change: dict[str, Any]) -> None:
+    draw = np.random.default_rng(0)
+    kinds = ["view", "purchase", "impression", "session_start", "click"]
+    events = [
+        {
+            "event_id": f"e{int(draw.integers(0, 150))}" if k % 3 else None,
+            "event_type": kinds[int(draw.integers(0, 5))],
+            "occurred_at": JAN_MS + int(draw.integers(0, 10**7)),
+            "user_id": f"u{int(draw.integers(0, 9))}" if k % 4 else "",
+            "anonymous_id": "x",
+            "item_id": f"i{int(draw.integers(0, 20))}",
+            "category": ["", "tea", None, "milk"][k % 4],
+            **(change if k % 10 == 0 else dict.fromkeys(change) | {"event_type": kinds[k % 5]}),
+        }
+        for k in range(300)
+    ]
+    lines = [{name: value for name, value in event.items() if value is not None} for event in events]
+    by_row, by_column = (
+        load_dataset(write(tmp_path / "a.jsonl", lines)),
+        load_dataset(write(tmp_path / "a.parquet", events)),
+    )
+    assert rows(by_row) == rows(by_column)
+    assert by_row.type.tolist() == by_column.type.tolist()
+    assert by_row.item_categories == by_column.item_categories
+    assert by_row.user_ids == by_column.user_ids
+
+
+def test_a_user_who_is_forgotten() -> None:
+    reader = LogReader()
+    for number, user in enumerate(["u", "v", "u"]):
+        if number == 2:
+            reader.forget("u", "")
+        reader.add("here", EventRow("view", JAN_MS + number, user, item_id=f"i{number}"))
+    data = reader.dataset(min_item_events=1, session_gap_s=1800, source="log")
+    assert rows(data) == [("u", "i2", 2), ("v", "i1", 1)]

@@ -109,7 +109,7 @@ def test_the_command_trains_and_evaluates(
 ) -> None:
     monkeypatch.setattr(module, "load_journey", small_year)
     model = str(tmp_path / "model")
-    assert main(["--train", "--evaluate", "--seconds", "1", "--model", model, "--json"]) == 0
+    assert main(["--train", "--evaluate", "--steps", "20", "--model", model, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     # Eight months from May, two of sixteen households, two items a month.
     assert report["data"] == {"items": 6, "events": 416, "households": 16, "stream_events": 32, "stream_baskets": 16}

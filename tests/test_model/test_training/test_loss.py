@@ -1,3 +1,6 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -61,16 +64,17 @@ def test_without_offset_the_weight_is_not_needed(problem: Problem) -> None:
     torch.testing.assert_close(loss, by_autograd(problem))
 
 
-def test_sampling_every_item_is_the_full_loss_but_for_the_target_itself() -> None:
-    # One position, one target of zero logit among N zeros: the target is added to the N drawn.
+def test_sampling_every_item_is_nearly_the_full_loss() -> None:
+    # One position, one target of zero logit among N zeros: each of the N - 1 others stands for N / N items.
     loss = sampled_cross_entropy(
         torch.zeros(1, D),
         torch.zeros(N, D),
         torch.zeros(N),
         (torch.tensor([0]), torch.tensor([2]), torch.tensor([1.0])),
         negatives=torch.arange(N),
+        log_q=torch.full((N,), -math.log(N)),
     )
-    torch.testing.assert_close(loss, torch.log(torch.tensor(N + 1.0)))
+    torch.testing.assert_close(loss, torch.log(torch.tensor(float(N))))
 
 
 def test_a_sample_stands_for_all_items() -> None:
@@ -80,5 +84,22 @@ def test_a_sample_stands_for_all_items() -> None:
         torch.zeros(100),
         (torch.tensor([0]), torch.tensor([2]), torch.tensor([1.0])),
         negatives=torch.tensor([5, 9]),
+        log_q=torch.full((2,), -math.log(100)),
     )
     torch.testing.assert_close(loss, torch.log(torch.tensor(101.0)))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_however_negatives_are_drawn_they_estimate_the_same(power: float) -> None:
+    draw = np.random.default_rng(0)
+    q = (draw.integers(1, 50, 40).astype(float)) ** power
+    q /= q.sum()
+    drawn = draw.choice(40, 200_000, p=q)
+    generator = torch.Generator().manual_seed(1)
+    u, items, bias = (torch.randn(*shape, generator=generator) for shape in ((3, D), (40, D), (40,)))
+    pairs = (torch.arange(3), torch.tensor([2, 0, 39]), torch.ones(3))
+    loss = sampled_cross_entropy(
+        u, items, bias, pairs, negatives=torch.from_numpy(drawn), log_q=torch.from_numpy(np.log(q[drawn])).float()
+    )
+    whole = torch.nn.functional.cross_entropy(torch.addmm(bias, u, items.T), pairs[1])
+    torch.testing.assert_close(loss, whole, rtol=0.01, atol=0.0)

@@ -1,6 +1,7 @@
 """Events in by `produce`, out by `tail` and `get`, on the embedded broker."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from model.ranking.lists import RankedItem, Reason
+from model.ranking.lists import Interest, RankedItem, Reason
 from stream.cli.reading import Start, read
 from stream.contract.control import LATE_BY_MS
 from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation
@@ -45,7 +46,7 @@ def send(settings: Settings, topic: str, records: list[tuple[str, bytes | None, 
     assert producer.flush(10) == 0
 
 
-def a_list(user: str, *items: str, offset: int = 7) -> bytes:
+def a_list(user: str, *items: str, offset: int = 7, interests: Sequence[Interest] = ()) -> bytes:
     return encode_recommendation(
         Recommendation(
             recommendation_id=f"0-{offset}-x",
@@ -56,7 +57,7 @@ def a_list(user: str, *items: str, offset: int = 7) -> bytes:
             source=Source("t", 0, offset),
             model=ModelRef("glr", "1"),
             strategy="hybrid",
-            interests=[],
+            interests=list(interests),
             items=[
                 RankedItem(item, rank, 1.0 / rank, [Reason(type="because_of", item_id="m", item_name="Milk")])
                 for rank, item in enumerate(items, 1)
@@ -251,6 +252,23 @@ class TestGet:
         assert data["user_id"] == "u2"
         assert [item["item_id"] for item in data["items"]] == ["i38"]
         assert yaml.safe_load(driftline("get", "u3", "-o", "yaml", *there).out)["source"]["offset"] == 39
+
+    def test_the_interests_behind_it_with_their_kind_where_one_is_no_category(
+        self, driftline, there: tuple[str, str], settings: Settings
+    ) -> None:
+        cups = Interest("Cups", 3.0, 0.75, "rising", AT_MS // 1000, AT_MS // 1000)
+        acme = Interest("Acme", 1.0, 0.25, "steady", AT_MS // 1000, AT_MS // 1000, "brand")
+        lists = [("u", a_list("u", "a", interests=[cups]), {}, AT_MS), ("v", a_list("v", "a"), {}, AT_MS)]
+        send(settings, settings.topics.recommendations, [*lists, ("w", a_list("w", interests=[cups, acme]), {}, AT_MS)])
+        head, row = driftline("get", "u", "--interests", *there).out.splitlines()
+        assert head.split() == ["interest", "weight", "share", "trend", "first", "seen", "last", "seen"]
+        assert row.split()[:4] == ["Cups", "3", "75%", "rising"]
+        assert driftline("get", "v", "--interests", *there).out == ""
+        head, _, row = driftline("get", "w", "--interests", *there).out.splitlines()
+        assert head.split()[:3] == ["interest", "kind", "weight"]
+        assert row.split()[:4] == ["Acme", "brand", "1", "25%"]
+        found = json.loads(driftline("get", "w", "--interests", "-o", "json", *there).out)
+        assert [(one["name"], one.get("kind")) for one in found] == [("Cups", None), ("Acme", "brand")]
 
     def test_of_a_tenants_user(self, driftline, there: tuple[str, str], settings: Settings) -> None:
         send(

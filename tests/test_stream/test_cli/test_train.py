@@ -57,3 +57,53 @@ def test_a_log_that_is_wrong_names_file_and_row(driftline, tmp_path: Path) -> No
     done = driftline("train", str(log), "--out", str(tmp_path / "model"))
     assert done.code == 2
     assert "log.jsonl" in done.err
+
+
+def test_the_protocol_is_kept_and_told(driftline, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    log = tmp_path / "log.txt"
+    log.write_text("".join(f"{user} {' '.join(str(user * 2 + k) for k in range(12))}\n" for user in range(30)))
+    flags = ("--protocol", "leave-one-out", "--epochs", "3", "--threads", "1", "-o", "json")
+    done = driftline("train", str(log), "--out", str(out), *flags)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["protocol"], told["stopped"]) == ("leave-one-out", "steps")
+    assert 0.0 <= told["hr@10"] <= 1.0
+    artifact = load_artifact(out)
+    assert artifact.settings["protocol"] == "leave-one-out"
+    assert artifact.popularity[artifact.item_ids.index("69")] == 0.0  # the last item of the last user: only a test
+    assert not (tmp_path / "model.checkpoint").exists()
+
+
+def test_from_disk_as_from_memory(driftline, tmp_path: Path) -> None:
+    log = a_log(tmp_path / "log.jsonl")
+    told = []
+    for name, more in (("memory", ()), ("disk", ("--memory-events", "10"))):
+        flags = ("--epochs", "3", "--threads", "1", "-o", "json", *more)
+        done = driftline("train", str(log), "--out", str(tmp_path / name), *flags)
+        assert done.code == 0, done.err
+        told.append(done.err)
+    memory, disk = (load_artifact(tmp_path / name) for name in ("memory", "disk"))
+    assert "parts on disk" in told[1]
+    assert "parts on disk" not in told[0]
+    assert memory.item_ids == disk.item_ids
+    assert (memory.rules_to[:, 0] == disk.rules_to[:, 0]).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "log.jsonl", "memory"]
+
+
+def test_files_or_a_topic(driftline, tmp_path: Path) -> None:
+    for given in ((), (str(a_log(tmp_path / "log.jsonl")), "--topic", "events")):
+        done = driftline("train", *given, "--out", str(tmp_path / "model"))
+        assert done.code == 2
+        assert "one of the two" in done.err
+
+
+def test_fresh_begins_anew(driftline, tmp_path: Path) -> None:
+    log, out = a_log(tmp_path / "log.jsonl"), tmp_path / "model"
+    (tmp_path / "model.checkpoint").mkdir()
+    (tmp_path / "model.checkpoint" / "checkpoint.pt").write_bytes(b"nonsense")
+    flags = (str(log), "--out", str(out), "--epochs", "1", "--threads", "1")
+    done = driftline("train", *flags)
+    assert done.code != 0
+    assert "remove it to begin anew" in done.err
+    assert driftline("train", *flags, "--fresh").code == 0

@@ -1,0 +1,123 @@
+"""Training on a range of the events topic, on the embedded broker."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from model.artifact import load_artifact
+from model.training.dataset import Dataset, LogReader
+from stream.cli.reading import End, Start
+from stream.cli.topic_log import read_topic
+from stream.errors import RefusedError
+from stream.settings import Settings
+
+AT_MS = 1_767_323_045_000
+
+
+def event(number: int, user: str, item: str, **more: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"e{number}",
+        "event_type": "purchase",
+        "occurred_at": AT_MS + number * 1000,
+        "user_id": user,
+        "item_id": item,
+        **more,
+    }
+
+
+def send(settings: Settings, values: list[bytes], partition: int = 0) -> None:
+    producer = Producer(settings.client_properties())
+    for number, value in enumerate(values):
+        producer.produce(settings.topics.events, value, partition=partition, timestamp=AT_MS + number * 1000)
+    assert producer.flush(10) == 0
+
+
+def encoded(*events: dict[str, Any]) -> list[bytes]:
+    return [json.dumps(event).encode() for event in events]
+
+
+def learnt(settings: Settings, start: str = "earliest", end: str = "latest") -> tuple[Dataset, Counter[str]]:
+    reader, broken = LogReader(), Counter[str]()
+    span = Start.parse(start, AT_MS), End.parse(end)
+    for _ in read_topic(settings, settings.topics.events, *span, reader, broken):
+        pass
+    return reader.dataset(min_item_events=1, session_gap_s=1800, source="topic"), broken
+
+
+def rows(data: Dataset) -> list[tuple[str, str]]:
+    return [(data.user_ids[u], data.item_ids[i]) for u, i in zip(data.user, data.item, strict=True)]
+
+
+def test_events_are_decoded_as_the_worker_does(settings: Settings) -> None:
+    send(
+        settings,
+        encoded(
+            event(1, "u", "a", category="tea"),
+            event(2, "u", "", items=[{"item_id": "b"}, "c"]),
+            {"event": "Product Viewed", "userId": "u", "timestamp": "2026-01-02T04:00:00Z", "product_id": "d"},
+            event(1, "u", "a"),  # sent twice
+            event(5, "u", "e", event_type="impression"),
+        ),
+    )
+    data, broken = learnt(settings)
+    assert rows(data) == [("u", "a"), ("u", "b"), ("u", "c"), ("u", "d")]
+    assert data.item_categories[0] == "tea"
+    assert not broken
+
+
+def test_broken_events_are_counted_and_not_fatal(settings: Settings) -> None:
+    send(settings, [b"{", *encoded(event(1, "u", "a"), event(2, "", "a"), event(3, "u", "a", event_type="stare"))])
+    data, broken = learnt(settings)
+    assert rows(data) == [("u", "a")]
+    assert broken == {"not_json": 1, "no_user": 1, "unknown_event_type": 1}
+
+
+def test_what_came_before_a_user_was_erased_is_not_learnt(settings: Settings) -> None:
+    erased = event(3, "u", "", event_type="user_erased")
+    send(settings, encoded(event(1, "u", "a"), event(2, "v", "b"), erased, event(4, "u", "c")))
+    data, _ = learnt(settings)
+    assert rows(data) == [("u", "c"), ("v", "b")]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        ("earliest", "latest", "abcde"),
+        ("offset=2", "latest", "cde"),
+        ("earliest", "offset=2", "ab"),
+        ("offset=1", "offset=3", "bc"),
+        (f"ts={AT_MS + 1000}", f"ts={AT_MS + 3000}", "bc"),
+        ("offset=0", "offset=99", "abcde"),
+    ],
+)
+def test_a_range(settings: Settings, start: str, end: str, expected: str) -> None:
+    send(settings, encoded(*(event(number, "u", item) for number, item in enumerate("abcde"))), partition=3)
+    data, _ = learnt(settings, start, end)
+    assert "".join(item for _, item in rows(data)) == expected
+
+
+@pytest.mark.parametrize("text", ["now", "offset=x", "offset=-1", "ts=soon"])
+def test_an_end_that_is_none(text: str) -> None:
+    with pytest.raises(RefusedError, match=f"--to {text}"):
+        End.parse(text)
+
+
+@pytest.mark.parametrize("more", [(), ("--memory-events", "10")])
+def test_trains_on_a_topic(
+    driftline, there: tuple[str, str], settings: Settings, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    good = [event(n, f"u{n % 10}", f"i{(n % 10 + n // 10) % 12}") for n in range(200)]
+    send(settings, [*encoded(*good), b"nonsense"])
+    out = tmp_path / "model"
+    flags = ("--topic", settings.topics.events, "--out", str(out), "--epochs", "2", "--threads", "1", "-o", "json")
+    done = driftline("train", *there, *flags, *more)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["broken_events"] == 1
+    assert "1 broken events were left out: not_json 1" in done.err
+    artifact = load_artifact(out)
+    assert artifact.data["events"] == 200
+    assert artifact.data["source"] == settings.topics.events
