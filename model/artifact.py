@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 
 from model.errors import ArtifactError
-from model.interest_net import InterestNet, NetSettings, script
+from model.interest_net import STEP_TOLERANCE, InterestNet, NetSettings, script, step_error
 
 FORMAT = "driftline-model"
 SCHEMA_VERSION = 1
@@ -124,9 +124,18 @@ def artifact_from_network(
     metrics: dict[str, float] | None = None,
     data: dict[str, Any] | None = None,
 ) -> Artifact:
-    """Script a network and put it together with what was counted. What is left out is empty or uniform."""
+    """Script a network and put it together with what was counted. What is left out is empty or uniform.
+
+    Raises ArtifactError when the scripted step does not do what the network does over a sequence.
+    """
     n = len(item_ids)
     scripted = script(network)
+    error = step_error(network, scripted)
+    if not error <= STEP_TOLERANCE:
+        raise ArtifactError(
+            f"the network's step is {error:.2g} away from its sequence, {STEP_TOLERANCE:g} is allowed: lists would not "
+            "be those it was trained for. Train again, with a smaller learning_rate if numbers grew without bound."
+        )
     checksum = vector_checksum(scripted, item_ids)
     none = (np.full((n, 1), -1, np.int32), np.zeros((n, 1), np.float32))
     rules_to, rules_weight = rules or none

@@ -38,6 +38,8 @@ from state.settings import StateSettings
 F32 = npt.NDArray[np.float32]
 
 OURS, AGAINST = "ours", "against"
+ONLINE = "online"
+"""The hybrid that begins with nothing and learns from each event (model.online.hybrid)."""
 _DAY_S = 86_400.0
 _FOREVER_S = 1e12
 """A half-life at which nothing decays."""
@@ -79,7 +81,7 @@ class Plan:
         return _Serving(seen_filtered=self.seen_filtered, state=self.state, ranking=self.ranking, weights=self.weights)
 
 
-def scorers(artifact: Artifact, data: Dataset, *, seen_filtered: bool) -> dict[str, Callable[[], Scorer]]:
+def scorers(artifact: Artifact | None, data: Dataset, *, seen_filtered: bool) -> dict[str, Callable[[], Scorer]]:
     """What can be asked prequentially beside ours, by name: each begins with nothing, but for the artifact's parts.
 
     Those need its own numbers of items, and the ItemKNN a matrix of all pairs: where that cannot be they are missing.
@@ -89,18 +91,18 @@ def scorers(artifact: Artifact, data: Dataset, *, seen_filtered: bool) -> dict[s
         "popularity": lambda: DecayedPopularity(n, _FOREVER_S),
         "decayed-popularity": lambda: DecayedPopularity(n, 7 * _DAY_S),
         "personal": lambda: PersonalCounts(n, 120 * _DAY_S, 7 * _DAY_S, popularity_weight=10.0),
-        "online": lambda: OnlineHybrid(n, HybridSettings(repeats=not seen_filtered)),
+        ONLINE: lambda: OnlineHybrid(n, HybridSettings(repeats=not seen_filtered)),
     }
     if n <= LARGEST_INCREMENTAL_ITEMS:
         found["itemknn"] = lambda: IncrementalItemKNN(n)
-    if artifact.item_ids == data.item_ids:
+    if artifact is not None and artifact.item_ids == data.item_ids:
         found["rules"] = lambda: RulesAlone(artifact)
         found["network"] = lambda: NetworkAlone(artifact)
     return found
 
 
 def evaluate(
-    artifact: Artifact,
+    artifact: Artifact | None,
     data: Dataset,
     plan: Plan,
     *,
@@ -113,15 +115,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """The document of one evaluation: JSON values.
 
-    models: what can be fitted and asked, by name (prequential has its own: `scorers`). wanted: names of those to ask
-    beside ours, None: only ours.  Raises DatasetError when the data cannot be asked by this protocol or the
-    artifact knows none of its items, EvaluationError when a name is unknown. say, warn: called with a line for people.
+    artifact: None is ONLINE, which only prequential asks. models: what can be fitted and asked, by name (prequential has
+    its own: `scorers`). wanted: names of those to ask beside ours, None: only ours. say, warn: called with a line for
+    people.  Raises DatasetError when the data cannot be asked by this protocol or the artifact knows none of its items,
+    EvaluationError when a name is unknown or a model that learns is not asked prequentially.
     """
     if plan.protocol != "leave-one-out" and not data.has_time:
         raise DatasetError(f"{data.source}: has no times; use --protocol leave-one-out.")
-    own = {OURS: artifact} if against is None else {OURS: artifact, AGAINST: against}
+    own = {name: one for name, one in ((OURS, artifact), (AGAINST, against)) if one is not None}
     if plan.protocol == "prequential":
         return _live(own, data, plan, wanted, warn, progress)
+    if artifact is None:
+        raise EvaluationError(
+            f"{ONLINE} learns while it is asked; use --protocol prequential, or give a model's folder."
+        )
     names = _known(wanted, models)
     split = leave_one_out(data) if plan.protocol == "leave-one-out" else temporal(data)
     document = _head(own, data, plan, int(split.test.time_ms.min()), warn)
@@ -173,7 +180,7 @@ def _live(
     progress: Progress,
 ) -> dict[str, Any]:
     """`evaluate`, prequentially."""
-    artifact = own[OURS]
+    artifact = own.get(OURS)
     known = scorers(artifact, data, seen_filtered=plan.seen_filtered)
     names = _known(wanted, known)
     _, stream = warm_split(data, plan.warm_share)
@@ -182,7 +189,8 @@ def _live(
         raise DatasetError(f"{data.source}: nothing is left to ask; give a smaller --warm-up.")
     document = _head(own, data, plan, int(data.time_ms[asked_items].min()), warn)
     document |= {"warm_up": plan.warm_share, "known_only": plan.known_only}
-    chosen: dict[str, Scorer] = {name: OursLive(one, data.select(stream), **plan.serving) for name, one in own.items()}
+    chosen: dict[str, Scorer] = {} if artifact is not None else {OURS: known[ONLINE]()}
+    chosen |= {name: OursLive(one, data.select(stream), **plan.serving) for name, one in own.items()}
     asked = live_through(
         data,
         chosen | {name: known[name]() for name in names},
@@ -215,7 +223,7 @@ _TRAINED_ON_TEST = (
 
 def _head(own: Mapping[str, Artifact], data: Dataset, plan: Plan, first_asked_ms: int, warn: Say) -> dict[str, Any]:
     """What is asked of what, before any answer; warns if one of our own models has seen the answers."""
-    artifact = own[OURS]
+    artifact = own.get(OURS)
     seen = [one for one in own.values() if _trained_on_test(one, data, plan, first_asked_ms)]
     for one in seen:
         warn(_TRAINED_ON_TEST.format(f"{one.name} {one.version}"))
@@ -225,9 +233,9 @@ def _head(own: Mapping[str, Artifact], data: Dataset, plan: Plan, first_asked_ms
         "candidates": "all items",
         "data": data.source,
         "items": data.items,
-        "unknown_items": unknown_items(artifact, data),
-        "model": {"name": artifact.name, "version": artifact.version},
-        "trained_protocol": artifact.settings.get("protocol"),
+        "unknown_items": 0 if artifact is None else unknown_items(artifact, data),
+        "model": {"name": ONLINE} if artifact is None else {"name": artifact.name, "version": artifact.version},
+        "trained_protocol": None if artifact is None else artifact.settings.get("protocol"),
         "trained_on_test": artifact in seen,
     }
     if AGAINST in own:
@@ -292,8 +300,10 @@ def _answers(
     return answers
 
 
-def _vectors(artifact: Artifact, data: Dataset) -> F32:
+def _vectors(artifact: Artifact | None, data: Dataset) -> F32 | None:
     """The artifact's vector of each item of the data, zero where it has none: by these lists are called diverse."""
+    if artifact is None:
+        return None
     place = {item_id: token for token, item_id in enumerate(artifact.item_ids)}
     padded = np.concatenate([artifact.item_matrix, np.zeros((1, artifact.dim), np.float32)])
     found: F32 = padded[[place.get(item_id, -1) for item_id in data.item_ids]]

@@ -18,7 +18,10 @@ _LINE_EVERY_S = 10.0
 @command(app)
 def evaluate(
     run: Run,
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the model.")],
+    artifact: Annotated[
+        Path,
+        typer.Argument(metavar="ARTIFACT", help="Folder of the model; online: one that learns while it is asked."),
+    ],
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA...", help="The log to ask from, as for train; several are one log.")
     ],
@@ -52,7 +55,7 @@ def evaluate(
     """
     from model.artifact import load_artifact  # late: torch
     from model.baselines import BASELINES
-    from model.evaluation.compare import Plan
+    from model.evaluation.compare import ONLINE, Plan
     from model.evaluation.compare import evaluate as compare
     from model.evaluation.plot import check_plot
     from model.evaluation.plot import plot as draw
@@ -63,7 +66,8 @@ def evaluate(
         raise RefusedError(f"there is no protocol {protocol!r}; take one of {', '.join(PROTOCOLS)}.")
     if plot is not None:
         check_plot(plot)
-    model = load_artifact(artifact)
+    learns = artifact == Path(ONLINE) and not artifact.exists()
+    model = None if learns else load_artifact(artifact)
     other = None if against is None else load_artifact(against)
     settings = run.settings
     log = load_dataset(data, session_gap_s=settings.state.session_gap_s)

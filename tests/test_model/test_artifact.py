@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+import model.artifact as artifact_module
 from model.artifact import (
     ARRAYS,
     ITEMS,
     MANIFEST,
     NETWORK,
     Artifact,
+    artifact_from_network,
     load_artifact,
     save_artifact,
     untrained_artifact,
 )
 from model.errors import ArtifactError
+from model.interest_net import InterestNet, NetSettings, script
 
 ITEM_IDS = [f"item-{k}" for k in range(30)]
 
@@ -281,3 +284,11 @@ def test_an_artifact_that_contradicts_itself_is_not_saved(tmp_path: Path, change
 def test_no_items() -> None:
     with pytest.raises(ArtifactError, match="at least one item"):
         untrained_artifact([])
+
+
+def test_a_step_that_is_not_the_sequence_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = InterestNet(NetSettings(items=5, dim=8, hidden=8))
+    other = InterestNet(NetSettings(items=5, dim=8, hidden=8))
+    monkeypatch.setattr(artifact_module, "script", lambda _: script(other))
+    with pytest.raises(ArtifactError, match="away from its sequence"):
+        artifact_from_network(network, name="x", item_ids=list("abcde"))

@@ -46,7 +46,7 @@ MODELS = {"oracle": Oracle, "fool": lambda: Oracle(False)}
 
 
 def told(
-    artifact: Artifact, data: Dataset, plan: Plan = LOO, *, models=MODELS, **options: object
+    artifact: Artifact | None, data: Dataset, plan: Plan = LOO, *, models=MODELS, **options: object
 ) -> tuple[dict, list[str]]:
     lines: list[str] = []
     document = evaluate(
@@ -173,3 +173,15 @@ def test_when_every_answer_was_seen_it_says_so(make_log) -> None:
     with pytest.raises(DatasetError, match="--keep-seen"):
         told(model, log)
     assert told(model, log, dataclasses.replace(LOO, seen_filtered=False))[0]["questions"] == 2
+
+
+def test_the_online_hybrid_needs_no_model_and_learns_while_it_is_asked(crowd) -> None:
+    document, lines = told(None, crowd, LIVE, wanted=["popularity", "online"])
+    assert document["model"] == {"name": "online"}
+    assert document["trained_on_test"] is False
+    assert lines == []
+    by_name = {row["name"]: row["metrics"] for row in document["models"]}
+    assert by_name["ours"] == by_name["online"] == document["metrics"]
+    assert "rules" not in by_name
+    with pytest.raises(EvaluationError, match="use --protocol prequential, or give a model's folder"):
+        told(None, crowd, LOO)

@@ -52,6 +52,15 @@ def test_other_protocols(driftline, log: Path, model: Path, protocol: str) -> No
     assert told["questions"] == (30 if protocol == "temporal" else 300)
 
 
+def test_a_model_that_learns_from_the_first_event(driftline, log: Path) -> None:
+    done = driftline("evaluate", "online", str(log), "--protocol", "prequential", "--known-only", "-o", "json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["model"] == {"name": "online"}
+    assert told["known_only"] is True
+    assert 0.0 < told["metrics"]["hr@10"] < 1.0
+
+
 def test_a_table_and_a_plot_of_several_models(driftline, log: Path, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot = tmp_path / "plot.svg"
