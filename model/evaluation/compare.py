@@ -115,10 +115,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """The document of one evaluation: JSON values.
 
-    artifact: None is ONLINE, which only prequential asks. models: what can be fitted and asked, by name (prequential has
-    its own: `scorers`). wanted: names of those to ask beside ours, None: only ours. say, warn: called with a line for
-    people.  Raises DatasetError when the data cannot be asked by this protocol or the artifact knows none of its items,
-    EvaluationError when a name is unknown or a model that learns is not asked prequentially.
+    artifact: None is ONLINE, which only prequential asks. models: what can be fitted and asked, by name (prequential
+    has its own: `scorers`). wanted: names of those to ask beside ours, None: only ours. say, warn: called with a line
+    for people.  Raises DatasetError when the data cannot be asked by this protocol or the artifact knows none of its
+    items, EvaluationError when a name is unknown or a model that learns is not asked prequentially.
     """
     if plan.protocol != "leave-one-out" and not data.has_time:
         raise DatasetError(f"{data.source}: has no times; use --protocol leave-one-out.")
