@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 from model.artifact import Artifact, load_artifact, save_artifact
 from model.errors import DatasetError
 from model.evaluation.baselines import DecayedPopularity, NetworkAlone, PersonalCounts, RulesAlone, Scorer
+from model.evaluation.ours import OursLive
 from model.evaluation.prequential import prequential
 from model.evaluation.questions import Questions
 from model.training.dataset import Dataset, dataset_from_arrays
@@ -46,6 +47,7 @@ from model.training.protocol import Part
 from model.training.settings import TrainSettings
 from model.training.source import of_part
 from state.errors import DriftlineError
+from state.settings import StateSettings
 from state.weights import PURCHASE
 
 DROPPED_DEPARTMENTS = ("FUEL", "COUPON", "MISCELLANEOUS")
@@ -237,19 +239,20 @@ def evaluate_journey(
     every: int = STREAM_EVERY,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """The parts of the model and the simple lists on the stream: test, then learn, at 20.
+    """The model as it serves, its parts alone and simple lists on the stream: test, then learn, at 20.
 
     A question is the next item of a basket among all items that are not yet in it; for names that begin with new_,
     an item new to the household among all that are.
     """
-    items = journey.data.items
+    items, stream = journey.data.items, journey.stream(every)
     scorers: dict[str, Scorer] = {
+        "live": OursLive(artifact, stream, seen_filtered=False, state=StateSettings(max_counted_items=256)),
         "popularity_7d": DecayedPopularity(items, 7 * _DAY_S),
         "personal_counts": PersonalCounts(items, 120 * _DAY_S, 7 * _DAY_S, popularity_weight=10.0),
         "rules": RulesAlone(artifact),
         "network": NetworkAlone(artifact),
     }
-    judged = prequential(journey.before_stream(), journey.stream(every), scorers, hide="session", progress=progress)
+    judged = prequential(journey.before_stream(), stream, scorers, hide="session", progress=progress)
     return {name: found.metrics(20) for name, found in judged.items()}
 
 

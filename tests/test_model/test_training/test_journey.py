@@ -113,8 +113,8 @@ def test_the_command_trains_and_evaluates(
     report = json.loads(capsys.readouterr().out)
     # Eight months from May, two of sixteen households, two items a month.
     assert report["data"] == {"items": 6, "events": 416, "households": 16, "stream_events": 32, "stream_baskets": 16}
-    assert set(report["at_20"]) == {"popularity_7d", "personal_counts", "rules", "network"}
-    for name in ("popularity_7d", "network"):
+    assert set(report["at_20"]) == {"live", "popularity_7d", "personal_counts", "rules", "network"}
+    for name in ("live", "popularity_7d", "network"):
         assert report["at_20"][name]["questions"] == 32
         assert report["at_20"][name]["hr@20"] == 1.0  # of six items: every question was asked and counted
     assert load_artifact(model).name == "journey"
