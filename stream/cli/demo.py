@@ -46,7 +46,7 @@ household's own counts are hard to beat."""
 @command(app)
 def demo(
     run: Run,
-    steps: Annotated[int, typer.Option(min=1, help="Of the network's training; 1,700 take a minute.")] = 1700,
+    steps: Annotated[int, typer.Option(min=1, help="Of the network's training; 1,700 take a minute.")] = 2400,
     every: Annotated[int, typer.Option(min=1, help="Stream every n-th household.")] = 8,
     figures: Annotated[Path, typer.Option(metavar="FILE", help="Where the figures go, as JSON.")] = Path(
         "build/demo.json"
