@@ -163,13 +163,13 @@ def examples_of(
     pipeline: Pipeline,
     requests: Sequence[Request],
     hidden: Sequence[I64],
-    target: I64,
+    right: Sequence[tuple[int, ...]],
     ranking: RankingSettings,
     settings: BlendSettings,
 ) -> list[Examples]:
-    """The lists of some requests, each with one right answer: an example each, none for an answer that is none.
+    """The lists of some requests: an example each, none where no answer is a candidate.
 
-    hidden: for each request the tokens i64[any] that its list may not hold; target: i64[requests], tokens. ranking: by
+    hidden: for each request the tokens i64[any] that its list may not hold; right: those that answer it. ranking: by
     whose weights the candidates of a large catalogue are chosen.
     """
     draw = np.random.default_rng(settings.seed)
@@ -180,8 +180,8 @@ def examples_of(
         own = hidden[first : first + BLOCK]
         features, tokens, _, _ = inputs.of(block, own)
         rows = _usable(tokens, own, block.n, features.shape[2])
-        for row, (usable, right) in enumerate(zip(rows, target[first : first + BLOCK].tolist(), strict=True)):
-            example = _choose(features[row], *usable, (right,), settings, draw)
+        for row, (usable, answers) in enumerate(zip(rows, right[first : first + BLOCK], strict=True)):
+            example = _choose(features[row], *usable, answers, settings, draw)
             if example is not None:
                 examples.append(example)
     return examples

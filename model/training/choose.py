@@ -12,6 +12,7 @@ Letters in shapes: q questions, n items.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,7 +38,10 @@ I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 MOST_QUESTIONS = 8_000
-"""One of each user, of so many users at most: NDCG@10 then settles to about 0.003."""
+"""NDCG@10 then settles to about 0.003."""
+MOST_OF_A_USER = 4
+"""Drawn from all of a user's, so that first items of sessions and later ones are asked as often as they are answered:
+by first items alone long habits look better than they are."""
 FEWEST_QUESTIONS = 200
 """Below, a difference between blends is chance, and the weights stay those of the settings."""
 LEARNT_MUST_WIN_BY = 0.001
@@ -50,8 +54,8 @@ TRIED: dict[str, tuple[float, ...]] = {
 }
 """Of each weight in turn, the network's being 1; what the lists cannot use is not tried."""
 _ROUNDS = 2
-_FIT = BlendSettings(positives=1, epochs=20)
-"""One right answer a list, and lists in thousands: more passes than over a whole stream's."""
+_FIT = BlendSettings(epochs=20)
+"""Lists in thousands: more passes than over a whole stream's."""
 
 
 class Lists(NamedTuple):
@@ -65,16 +69,26 @@ class Lists(NamedTuple):
 class _Asked(NamedTuple):
     """Questions that are ready to be ranked."""
 
+    user: I32
+    """i32[q]."""
     requests: list[Request]
     hidden: list[I64]
     """i64[any] each: tokens that the list may not hold."""
     target: I64
     """i64[q]: the answers, as the artifact numbers items."""
+    right: list[tuple[int, ...]]
+    """The answer, and what the user took in the rest of the session: the ranker learns from all of it."""
 
     def part(self, which: Bool) -> _Asked:
         """Those where `which` bool[q] is true."""
         chosen = np.flatnonzero(which).tolist()
-        return _Asked([self.requests[k] for k in chosen], [self.hidden[k] for k in chosen], self.target[which])
+        return _Asked(
+            self.user[which],
+            [self.requests[k] for k in chosen],
+            [self.hidden[k] for k in chosen],
+            self.target[which],
+            [self.right[k] for k in chosen],
+        )
 
 
 def choose_blend(artifact: Artifact, questions: Questions, lists: Lists, *, seed: int = 1) -> Artifact:
@@ -88,7 +102,8 @@ def choose_blend(artifact: Artifact, questions: Questions, lists: Lists, *, seed
     asked, pipeline = _ask(plain, questions, lists, seed)
     if len(asked.target) < FEWEST_QUESTIONS:
         return artifact
-    half = np.random.default_rng(seed).permutation(len(asked.target)) % 2 == 0
+    users, number = np.unique(asked.user, return_inverse=True)
+    half = np.random.default_rng(seed).permutation(len(users))[number] % 2 == 0
     first, second = asked.part(half), asked.part(~half)
 
     weights = _tuned(pipeline, first, ranking)
@@ -133,22 +148,48 @@ def with_blend_of(chosen: Artifact, artifact: Artifact) -> Artifact:
 
 
 def _ask(artifact: Artifact, questions: Questions, lists: Lists, seed: int) -> tuple[_Asked, Pipeline]:
-    """One question of each of some users, with the states that they are answered from."""
+    """Some of the questions, with the states that they are answered from."""
     ranking = lists.ranking
     if ranking.exclude == "seen":
         questions = questions.select(~questions.repeats)
-    _, first = np.unique(questions.user[::-1], return_index=True)  # from the end: the last of each user
-    last = len(questions) - 1 - first
-    drawn = np.sort(np.random.default_rng(seed).permutation(last)[:MOST_QUESTIONS]).astype(np.int64)
+    drawn = _drawn(questions, seed)
+    rest = [_rest_of_session(questions, k) for k in drawn.tolist()]
     questions = questions.select(drawn)
     ours = Ours(artifact, questions.data, seen_filtered=ranking.exclude == "seen", state=lists.state, ranking=ranking)
-    asked = _Asked([], [], np.empty(0, np.int64))
-    for turn, requests, hidden in ours.rounds(questions):  # a single one: no user has two
+    requests: list[Request] = []
+    hidden: list[I64] = []
+    order: list[int] = []
+    for turn, of_turn, seen in ours.rounds(questions):
+        order += turn.tolist()
+        # Copies, for the next round changes the states.
+        requests += [msgspec.structs.replace(request, state=copy.copy(request.state)) for request in of_turn]
         if ranking.exclude == "session":
-            hidden = [ours.tokens(_of_session(questions, k)) for k in turn.tolist()]
-        asked = _Asked(requests, hidden, ours.tokens(questions.target[turn], known=False))
-    known = asked.target < artifact.items
-    return asked.part(known), ours.pipeline
+            seen = [ours.tokens(_of_session(questions, k)) for k in turn.tolist()]
+        hidden += seen
+    target = ours.tokens(questions.target[order], known=False)
+    right = [tuple(ours.tokens(rest[k]).tolist()) for k in order]
+    asked = _Asked(questions.user[order], requests, hidden, target, right)
+    return asked.part(target < artifact.items), ours.pipeline
+
+
+def _drawn(questions: Questions, seed: int) -> I64:
+    """Numbers of the questions that are asked, ascending. i64[any]."""
+    shuffled = np.random.default_rng(seed).permutation(len(questions))
+    by_user = shuffled[np.argsort(questions.user[shuffled], kind="stable")]
+    user = questions.user[by_user]
+    place = np.arange(len(user)) - np.searchsorted(user, user)  # within the user's
+    few = np.zeros(len(questions), np.bool_)
+    few[by_user[place < MOST_OF_A_USER]] = True
+    kept: I64 = np.sort(shuffled[few[shuffled]][:MOST_QUESTIONS]).astype(np.int64)
+    return kept
+
+
+def _rest_of_session(questions: Questions, k: int) -> I32:
+    """The answer of question k and of those that follow it in its session, as many as the ranker takes. i32[any]."""
+    data, rows = questions.data, questions.row[k : k + _FIT.positives]
+    same = (data.session[rows] == data.session[rows[0]]) & (data.user[rows] == data.user[rows[0]])
+    items: I32 = data.item[rows[same]]
+    return items
 
 
 def _of_session(questions: Questions, k: int) -> I32:
@@ -192,9 +233,7 @@ def _tuned(pipeline: Pipeline, asked: _Asked, ranking: RankingSettings) -> Ranki
 
 def _learnt(artifact: Artifact, pipeline: Pipeline, asked: _Asked, weights: RankingSettings) -> Artifact | None:
     """The artifact with a ranker fitted on these questions; None where no list holds an answer."""
-    examples: list[Examples] = examples_of(
-        artifact, pipeline, asked.requests, asked.hidden, asked.target, weights, _FIT
-    )
+    examples: list[Examples] = examples_of(artifact, pipeline, asked.requests, asked.hidden, asked.right, weights, _FIT)
     if not examples:
         return None
     fitted = fit_examples(Examples(*(np.stack(parts) for parts in zip(*examples, strict=True))), _FIT)

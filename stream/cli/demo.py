@@ -46,17 +46,19 @@ household's own counts are hard to beat."""
 @command(app)
 def demo(
     run: Run,
-    steps: Annotated[int, typer.Option(min=1, help="Of the network's training; 1,700 take a minute.")] = 2400,
+    steps: Annotated[int, typer.Option(min=1, help="Of the network's training; 2,400 take two minutes.")] = 2400,
     every: Annotated[int, typer.Option(min=1, help="Stream every n-th household.")] = 8,
     figures: Annotated[Path, typer.Option(metavar="FILE", help="Where the figures go, as JSON.")] = Path(
         "build/demo.json"
     ),
+    model_out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the model here.")] = None,
 ) -> None:
     """Train on real purchases, stream the rest of the year through a worker, and watch lists follow.
 
     Needs nothing but this package with its extra `demo`: the broker is librdkafka's own. Ends by itself within some
     minutes and leaves nothing running.
     """
+    from model.artifact import save_artifact
     from model.training.journey import load_journey
     from stream.demo import prepare_model, run_stream
 
@@ -67,7 +69,9 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="driftline-demo-") as name:
         folder = Path(name)
         with _training(run, steps) as progress:
-            prepare_model(journey, folder, steps, progress, run.say)
+            artifact = prepare_model(journey, folder, steps, progress, run.say)
+        if model_out is not None:
+            save_artifact(model_out, artifact)
         run.say("starting a worker on the embedded broker; first the households' past, then the rest of the year")
         try:
             with _screen(run) as tell:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.artifact import load_artifact
 from model.ranking.lists import RankedItem, Reason
 from model.training.dataset import Dataset, dataset_from_arrays
 from model.training.journey import Journey
@@ -105,7 +106,8 @@ def test_the_whole_demo_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--steps", "100", "--every", "128", "-q", "-o", "json"])
+        main(["demo", "--steps", "100", "--every", "128", "-q", "-o", "json", "--model-out", "kept"])
     assert ended.value.code == 0
     found = json.loads((tmp_path / "build" / "demo.json").read_text())
     assert found["hr@20"]["live"] > found["hr@20"]["daily"] > found["hr@20"]["popular"]
+    assert load_artifact(tmp_path / "kept").blend is not None

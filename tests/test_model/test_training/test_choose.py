@@ -11,6 +11,7 @@ from model.errors import ArtifactError
 from model.evaluation.metrics import ndcg
 from model.evaluation.offline import judge
 from model.evaluation.ours import Ours
+from model.evaluation.questions import Questions
 from model.evaluation.splits import Split, leave_one_out
 from model.ranking.rerank import WEIGHTS, LogLinear, with_weights_of
 from model.ranking.settings import RankingSettings
@@ -85,6 +86,16 @@ def test_the_same_questions_choose_the_same(split: Split, chosen: Artifact) -> N
     assert again.blend.keys() == chosen.blend.keys()
     for name, array in again.blend.items():
         np.testing.assert_array_equal(array, chosen.blend[name])
+
+
+def test_questions_are_asked_from_the_states_they_were_asked_in(split: Split) -> None:
+    """Several questions of a user: each from its own history, though one state lives through them all."""
+    rows = np.arange(USERS * LENGTH, dtype=np.int64).reshape(USERS, LENGTH)
+    several = Questions(split.test.data, rows[:, 5:11].reshape(-1))
+    chosen = choose_blend(with_rules(split), several, LISTS)
+    assert quality(chosen, split) > 0.8
+    best = chosen.settings["blend"]
+    assert chosen.metrics[f"blend_{best}_ndcg@10"] > 0.8
 
 
 def test_too_few_questions_choose_nothing(split: Split) -> None:
