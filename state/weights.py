@@ -31,6 +31,8 @@ An event of a stronger type, at a time t, leaves the count at t as it is and let
 amount is multiplied by 2**((t - reference) * (1 / h[new] - 1 / h[old])). Of an event that comes out of order, t is that
 of the item's newest: a count is never carried back to when it was larger. What speaks against an item is the weakest: a
 dislike after a view decays with the view. Where all half-lives are of one length, nothing is converted.
+
+A low rating is kept as a dislike (`kind_of`): its window and half-life are those of dislikes, not of ratings.
 """
 
 from math import log2

@@ -98,7 +98,8 @@ PROFILES: dict[str, Profile] = {
             ),
             "state.count_half_lives_s": Choice(
                 {"impression": _DAY_S, "view": 2 * _DAY_S, "hide": 90 * _DAY_S, "dislike": 30 * _DAY_S},
-                "a post that passed is forgotten after two days; one turned away must not come back in a month",
+                "a post that passed is forgotten after two days; one hidden unseen stays away for months, one that was "
+                "viewed first fades as its view does, and is left out as seen until then",
             ),
             "ranking.exclude": Choice("seen", "nobody wants a post twice"),
             "ranking.popularity_weight": Choice(0.25, "what others talk about now is half of why one looks in"),

@@ -159,6 +159,9 @@ class Batches:
         pair_position, pair_row = _ranges(row + 1, count)
         group = self.targets.begin[row + 1]  # P: where the asked group begins
         done_position, done_row = _ranges(group, row + 1 - group)
+        # What the user takes once more is still to be found.
+        again = np.isin(done_position * n + self.item[done_row], pair_position * n + self.item[pair_row])
+        done_position, done_row = done_position[~again], done_row[~again]
         return Batch(
             tokens=torch.from_numpy(tokens),
             position=torch.from_numpy(np.concatenate(flat)),

@@ -248,7 +248,15 @@ class _Blend(nn.Module):
 
 def fit_examples(examples: Examples, settings: BlendSettings) -> dict[str, F32]:
     """Fit the network by Adam; the same examples and settings give the same arrays on one machine."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        return _fitted(examples, settings)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fitted(examples: Examples, settings: BlendSettings) -> dict[str, F32]:
     lists = len(examples.features)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

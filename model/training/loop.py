@@ -101,9 +101,10 @@ def train(
     artifact = made(network, count_shards(source, settings, final=settings.refit_on_validation != "no"))
     if lists is not None:
         # By what has not learnt the validation part, neither by counting nor by gradient.
-        questions = source.load[0]().validation
-        asked = made(judged, count_shards(source, settings, final=False))
-        artifact = with_blend_of(choose_blend(asked, questions, lists, seed=settings.seed), artifact)
+        questions = next((part.validation for part in source.parts() if len(part.validation)), None)
+        if questions is not None:  # one shard's: a shard has users by the thousand
+            asked = made(judged, count_shards(source, settings, final=False))
+            artifact = with_blend_of(choose_blend(asked, questions, lists, seed=settings.seed), artifact)
     if kept is not None and at.stopped != "time":
         kept.remove()
     return artifact

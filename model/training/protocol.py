@@ -53,17 +53,23 @@ def find_borders(times_ms: I64, settings: TrainSettings, source: str, *, has_tim
     if settings.protocol == "all":
         if settings.validation_share <= 0 or not has_time:
             return Borders()
-        return Borders(int(np.quantile(times_ms, 1 - settings.validation_share)), 0)
+        validation_ms = int(np.quantile(times_ms, 1 - settings.validation_share))
+        # Where nothing is older (an import of one day), all is learnt and nothing validates.
+        return Borders(validation_ms if times_ms.min() < validation_ms else 0, 0)
     if not has_time:
         raise DatasetError(f"{source}: has no times, so it cannot be cut by time; use --protocol leave-one-out.")
     ordered = np.sort(times_ms)
-    validation_ms, test_ms = (
-        int(ordered[int(len(ordered) * (1.0 - share))])
-        for share in (settings.validation_share + settings.test_share, settings.test_share)
-    )
+    validation_ms, test_ms = (int(ordered[place]) for place in border_places(len(ordered), settings))
     if not ordered[0] < validation_ms < test_ms:
         raise DatasetError(f"{source}: too few distinct times to cut into three; give more data.")
     return Borders(validation_ms, test_ms)
+
+
+def border_places(items: int, settings: TrainSettings) -> tuple[int, int]:
+    """Places, among the sorted times of so many items, of the borders of the temporal protocol."""
+    shares = (settings.validation_share + settings.test_share, settings.test_share)
+    validation, test = (int(items * (1.0 - share)) for share in shares)
+    return validation, test
 
 
 def cut(data: Dataset, settings: TrainSettings, borders: Borders, *, whole: bool = True) -> Part:

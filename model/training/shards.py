@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from model.errors import DatasetError
 from model.training.dataset import SESSION_GAP_S, Bool, Columns, Dataset, LogReader, cleaned, log_files
-from model.training.protocol import Part, cut, find_borders
+from model.training.protocol import Borders, Part, border_places, cut, find_borders
 from model.training.settings import TrainSettings
 from model.training.source import Source
 
@@ -116,6 +116,7 @@ class Shards:
         counts: I64 = np.zeros(len(self.reader.names), np.int64)
         sizes: list[int] = []
         times: list[I64] = []
+        ends_ms: list[int] = []
         users = 0
         step = max(1, sum(file.stat().st_size for file in self.files) // _ROW.itemsize // _SAMPLE)
         for shard in range(len(self.files)):
@@ -124,12 +125,19 @@ class Shards:
             counts += np.bincount(rows.item[items], minlength=len(counts))
             users += len(np.unique(rows.user))
             sizes.append(len(rows.user))
-            times.append(rows.time_ms[items][::step])
+            own_ms = rows.time_ms[items]
+            times.append(own_ms[::step])
+            ends_ms += [int(own_ms.min()), int(own_ms.max())] if len(own_ms) else []
             for column in (rows.user, rows.item, rows.type, rows.time_ms):
                 digest.update(np.ascontiguousarray(column).tobytes())
         kept = self.reader.kept_items(counts, min_item_events, name)
         sample = np.concatenate(times)
         borders = find_borders(sample, settings, name, has_time=self.reader.has_time)
+        if borders.test_ms and step > 1:
+            # To the row: an evaluation cuts the whole log, and may ask nothing that was learnt.
+            total = int(counts[kept].sum())
+            sample.sort()
+            borders = Borders(*(self._time_at(place, total, sample, kept) for place in border_places(total, settings)))
         nothing = Columns(*(np.empty(0, column.dtype) for column in rows))
         catalog = self._dataset(nothing, kept, name)
         digest.update("\0".join(catalog.item_ids).encode())
@@ -142,8 +150,8 @@ class Shards:
             "events": int(counts[kept].sum()),
             "users": users,
             "items": catalog.items,
-            "first_time_ms": int(sample.min()) if self.reader.has_time else 0,
-            "last_time_ms": int(sample.max()) if self.reader.has_time else 0,
+            "first_time_ms": min(ends_ms) if self.reader.has_time else 0,
+            "last_time_ms": max(ends_ms) if self.reader.has_time else 0,
             "shards": len(self.files),
             "sha256": digest.hexdigest(),
         }
@@ -151,6 +159,26 @@ class Shards:
         return Source(
             [partial(load, shard) for shard in filled], [sizes[shard] for shard in filled], catalog, fingerprint
         )
+
+    def _time_at(self, place: int, items: int, sample: I64, kept: Bool) -> int:
+        """The time at a place in the sorted times of all `items` rows of kept items; one pass over the shards.
+
+        sample: i64[any], some of the times, sorted: only those near the place are held in memory.
+        """
+        near = place * len(sample) // items
+        for margin in (len(sample) // 100 + 1, len(sample)):  # the second holds all, should the sample mislead
+            low_ms = sample[near - margin] if near >= margin else np.iinfo(np.int64).min
+            high_ms = sample[near + margin] if near + margin < len(sample) else np.iinfo(np.int64).max
+            earlier, held = 0, []
+            for shard in range(len(self.files)):
+                rows = self.rows(shard)
+                times_ms = rows.time_ms[(rows.item >= 0) & kept[rows.item]]
+                earlier += int((times_ms < low_ms).sum())
+                held.append(times_ms[(times_ms >= low_ms) & (times_ms <= high_ms)])
+            found = np.sort(np.concatenate(held))
+            if 0 <= place - earlier < len(found):
+                break
+        return int(found[place - earlier])
 
     def _dataset(self, rows: Columns, kept: Bool, name: str) -> Dataset:
         return self.reader.part(rows, kept, session_gap_s=self.session_gap_s, source=name, user_ids=None)

@@ -1,6 +1,6 @@
 """The command `driftline`: one module per group of commands.
 
-A further module registers itself by being imported in `_load`: it takes `app` and `command` from
+A further module registers itself by being imported in `load`: it takes `app` and `command` from
 `stream.cli.common`. Modules import late what is slow to import (torch, faust, pyarrow), so that --help and
 completion stay quick.
 """

@@ -25,6 +25,9 @@ def evaluate(
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA...", help="The log to ask from, as for train; several are one log.")
     ],
+    layout: Annotated[
+        str | None, typer.Option(help="What the files are, where their names and content do not tell.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="leave-one-out, temporal or prequential.")] = "leave-one-out",
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Items that the user took before may be recommended again.")
@@ -46,7 +49,7 @@ def evaluate(
     ] = False,
     seconds: Annotated[float, typer.Option(min=1, help="Training time for each model compared with.")] = 600.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads for training these.")] = 1,
-    seed: Annotated[int, typer.Option(help="Same data and seed: same figures.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed: same figures.")] = 1,
 ) -> None:
     """Ask a model which items users took next, among all items, and tell how often it knew.
 
@@ -70,7 +73,7 @@ def evaluate(
     model = None if learns else load_artifact(artifact)
     other = None if against is None else load_artifact(against)
     settings = run.settings
-    log = load_dataset(data, session_gap_s=settings.state.session_gap_s)
+    log = load_dataset(data, session_gap_s=settings.state.session_gap_s, layout=layout)
     plan = Plan(
         protocol=protocol,
         seen_filtered=not keep_seen,

@@ -136,8 +136,8 @@ def read(
                 number = message.partition() or 0
                 if number in stops and (message.offset() or 0) >= stops[number]:
                     ended.add(number)
-                elif (start.since_ms is None or _time_ms(message) >= start.since_ms) and (
-                    end is None or end.before_ms is None or _time_ms(message) < end.before_ms
+                elif (start.since_ms is None or record_ms(message) >= start.since_ms) and (
+                    end is None or end.before_ms is None or record_ms(message) < end.before_ms
                 ):
                     yield message
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -196,6 +196,7 @@ def _stop(consumer: Consumer, place: TopicPartition, end: End) -> int:
     return high if end.offset is None else min(high, end.offset)
 
 
-def _time_ms(message: Message) -> int:
+def record_ms(message: Message) -> int:
+    """When a record came, ms since 1970, by the log; by this machine's clock where the log does not tell."""
     kind, at_ms = message.timestamp()
     return int(time.time() * 1000) if kind == TIMESTAMP_NOT_AVAILABLE else int(at_ms)

@@ -1,15 +1,16 @@
-"""A range of the events topic as a log to train on: decoded as the worker decodes it."""
+"""A range of the events topic as a log to train on: decoded, and put in time, as the worker does it."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 
 from model.errors import DatasetError
 from model.training.dataset import EventLine, EventRow, LogReader
-from stream.cli.reading import End, Start, read
+from stream.cli.reading import End, Start, read, record_ms
 from stream.contract.aliases import USER_ERASED
 from stream.contract.event import Event, EventDecoder
+from stream.dead_letter import headers_of
 from stream.errors import EventError
+from stream.late import EventClock, first_record_ms
 from stream.settings import Settings
 
 _STEP = 65_536
@@ -24,15 +25,17 @@ def read_topic(
     Events that cannot be used are counted in `broken` by reason, as they would be dead letters of a worker, and what
     came before a user asked to be forgotten is left out. Raises BrokerError, TopicError, ReadError.
     """
-    decode = EventDecoder(settings.events.max_bytes, max_future_ms=settings.events.max_future_s * 1000).decode
+    decode = EventDecoder(settings.events.max_bytes, max_future_ms=None).decode
+    clock = EventClock(settings.events)
     for count, message in enumerate(read(settings, topic, start, follow=False, end=end), 1):
         try:
-            now_ms = int(time.time() * 1000)
-            event = decode(message.value(), message.key(), message.headers(), now_ms=now_ms)
+            received_ms, headers = record_ms(message), headers_of(message)
+            event = decode(message.value(), message.key(), headers, now_ms=received_ms)
+            at_ms = clock.time_ms(event, first_record_ms(headers, received_ms))
             if event.event_type == USER_ERASED:
                 reader.forget(event.subject, event.tenant or "")
             else:
-                reader.add(f"{topic}, partition {message.partition()}, offset {message.offset()}", _row(event))
+                reader.add(f"{topic}, partition {message.partition()}, offset {message.offset()}", _row(event, at_ms))
         except EventError as error:
             broken[error.reason] += 1
         except DatasetError:  # such as a rating without a number: good enough for a state, not to learn from
@@ -42,10 +45,10 @@ def read_topic(
     yield
 
 
-def _row(event: Event) -> EventRow:
+def _row(event: Event, at_ms: int) -> EventRow:
     return EventRow(
         event_type=event.event_type,
-        occurred_at=event.occurred_at_ms,
+        occurred_at=at_ms,
         user_id=event.subject,
         event_id=event.event_id,
         items=[EventLine(line.item_id, line.category) for line in event.lines()],

@@ -81,7 +81,9 @@ def train(
     min_item_events: Annotated[int, typer.Option(min=1, help="Leave out items with fewer events.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads to train with; 0: all cores.")] = 0,
     device: Annotated[Device, typer.Option(help="Where to train; auto: on a GPU if there is one.")] = Device.auto,
-    seed: Annotated[int, typer.Option(min=0, help="Same data, settings, threads and seed: same model.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Same data, settings, threads and seed: same model.")
+    ] = 1,
     checkpoint: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where to go on from after a kill. [default: OUT.checkpoint, beside OUT]"),
@@ -111,6 +113,11 @@ def train(
         raise RefusedError(f"{out} is there and holds no model. Give an empty folder, or a new one, with --out.")
     if (topic is None) == (not data):
         raise RefusedError("Give files or folders of events, or a topic with --topic: one of the two.")
+    if min_item_events > 1 and protocol is not HeldOut.all:
+        raise RefusedError(
+            f"--min-item-events would change what {protocol} holds out, and `driftline evaluate` would ask what was "
+            "learnt. Leave these items out of the files, or train with --protocol all."
+        )
     span = Start.parse(start, int(time.time() * 1000)), End.parse(end)
     settings = TrainSettings(
         name=name,

@@ -13,10 +13,9 @@ def text_of(properties: Mapping[str, Any] | None, name: str) -> str:
     Numbers and truth values are as JSON writes them, but 2.0 is "2": producers differ in it.
     """
     value = properties.get(name) if properties else None
-    if isinstance(value, str):
-        return value if len(value) <= MAX_CHARS else ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value) if isinstance(value, int | float) else ""
+    text = str(value) if isinstance(value, str | int | float) else ""
+    return text if len(text) <= MAX_CHARS else ""

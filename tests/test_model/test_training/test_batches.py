@@ -107,3 +107,9 @@ def test_an_epoch_goes_on_as_it_would_have() -> None:
     for (_, _, one), (_, _, other) in zip(whole[5:], rest, strict=True):
         assert one.tokens.tolist() == other.tokens.tolist()
         assert one.row.tolist() == other.row.tolist()
+
+
+def test_an_item_taken_again_at_one_time_is_still_to_be_found() -> None:
+    batch = Batches(dataset([0] * 4, [0, 1, 0, 2], [1] * 4, 3, [0]), SMALL).make(np.array([[0, 5]]))
+    done = list(zip(batch.done[0].tolist(), batch.done[1].tolist(), strict=True))
+    assert done == [(2, 1), (3, 0), (3, 1), (3, 0)]  # not item 0 while it is to come again

@@ -52,6 +52,11 @@ def test_temporal_is_that_of_the_evaluation(seed: int) -> None:
     assert len(part.final) == int((data.time_ms < borders.test_ms).sum())
 
 
+def test_all_of_one_time_is_learnt() -> None:
+    times_ms = np.full(20, 10**12, np.int64)
+    assert find_borders(times_ms, SETTINGS, "log") == Borders()
+
+
 def test_all_learns_all_and_the_newest_validate() -> None:
     data = a_log()
     part = cut(data, SETTINGS, find_borders(data.time_ms[data.is_item], SETTINGS, "log"))

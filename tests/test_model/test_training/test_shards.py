@@ -74,6 +74,24 @@ def test_shards_together_are_the_log(tmp_path: Path, name: str, protocol: Protoc
     assert not (tmp_path / "shards").exists()
 
 
+def test_the_test_begins_at_the_same_row_when_times_are_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.training.shards._SAMPLE", 40)
+    log = write_log(tmp_path / "log.jsonl")
+    settings = replace(SETTINGS, protocol="temporal")
+    memory = in_memory(load_dataset(log, min_item_events=2), settings)
+    (whole,) = memory.parts()
+    with Shards(tmp_path / "shards", 4) as shards:
+        shards.read_files([log])
+        source = shards.source(settings, min_item_events=2)
+        parts = list(source.parts())
+    assert source.fingerprint["last_time_ms"] == memory.fingerprint["last_time_ms"]  # tells what it may be asked
+    for kind in ("learn", "final"):
+        together = sorted(history for part in parts for history in histories(getattr(part, kind)))
+        assert together == histories(getattr(whole, kind))
+
+
 def test_orders_without_times(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("".join(f"{user} {' '.join(str(user + k) for k in range(9))}\n" for user in range(20)))

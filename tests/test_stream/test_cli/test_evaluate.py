@@ -102,3 +102,18 @@ def test_a_model_trained_on_all_is_warned_of(driftline, log: Path, tmp_path: Pat
     assert json.loads(done.out)["trained_on_test"] is True
     (line,) = done.err.splitlines()
     assert line.startswith("WARNING")
+
+
+def test_a_negative_seed_is_refused(driftline, log: Path, model: Path) -> None:
+    done = driftline("evaluate", str(model), str(log), "--seed", "-1")
+    assert done.code == 2
+    assert "--seed" in done.err
+
+
+def test_the_layout_can_be_said(driftline, log: Path, model: Path) -> None:
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    other = log.with_name("rows")
+    other.write_text("\n".join(",".join(map(str, cells)) for cells in [rows[0], *(row.values() for row in rows)]))
+    assert driftline("evaluate", str(model), str(other)).code == 2
+    done = driftline("evaluate", str(model), str(other), "--layout", "csv", "-o", "json")
+    assert done.code == 0, done.err

@@ -4,9 +4,10 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Message, Producer
 
 from model.artifact import load_artifact
 from model.training.dataset import Dataset, LogReader
@@ -58,7 +59,7 @@ def test_events_are_decoded_as_the_worker_does(settings: Settings) -> None:
         encoded(
             event(1, "u", "a", category="tea"),
             event(2, "u", "", items=[{"item_id": "b"}, "c"]),
-            {"event": "Product Viewed", "userId": "u", "timestamp": "2026-01-02T04:00:00Z", "product_id": "d"},
+            {"event": "Product Viewed", "userId": "u", "timestamp": "2026-01-02T03:04:07Z", "product_id": "d"},
             event(1, "u", "a"),  # sent twice
             event(5, "u", "e", event_type="impression"),
         ),
@@ -74,6 +75,35 @@ def test_broken_events_are_counted_and_not_fatal(settings: Settings) -> None:
     data, broken = learnt(settings)
     assert rows(data) == [("u", "a")]
     assert broken == {"not_json": 1, "no_user": 1, "unknown_event_type": 1}
+
+
+def test_times_are_judged_by_the_record_as_the_worker_does_and_not_by_when_it_is_trained(settings: Settings) -> None:
+    """The second is a day ahead of its record; the clock of the third's sender is an hour behind."""
+    day_ms, hour_ms = 86_400_000, 3_600_000
+    behind = {"occurred_at": AT_MS - hour_ms, "sent_at": AT_MS + 2000 - hour_ms}
+    values = encoded(event(0, "u", "a"), event(1, "u", "b", occurred_at=AT_MS + day_ms), event(2, "u", "c", **behind))
+    send(settings, values)
+    data, broken = learnt(settings)
+    assert rows(data) == [("u", "a"), ("u", "c")]
+    assert data.time_ms.tolist() == [AT_MS, AT_MS]
+    assert broken == {"future_time": 1}
+    events = settings.events.model_copy(update={"future_policy": "clamp", "correct_skew": "off"})
+    data, broken = learnt(settings.model_copy(update={"events": events}))
+    assert rows(data) == [("u", "c"), ("u", "a"), ("u", "b")]
+    assert data.time_ms.tolist() == [AT_MS - hour_ms, AT_MS, AT_MS + 1000]
+    assert not broken
+
+
+def test_a_header_that_cannot_be_read_ends_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """confluent-kafka raises SystemError for the name of a header that is not UTF-8."""
+    (value,) = encoded(event(1, "u", "a"))
+    record = create_autospec(Message, instance=True)
+    record.value.return_value, record.timestamp.return_value = value, (TIMESTAMP_CREATE_TIME, AT_MS)
+    record.headers.side_effect = SystemError("returned a result with an exception set")
+    monkeypatch.setattr("stream.cli.topic_log.read", lambda *_, **__: iter([record]))
+    broken = Counter[str]()
+    list(read_topic(settings, "events", Start(), End(), LogReader(), broken))
+    assert broken == {"bad_header": 1}
 
 
 def test_what_came_before_a_user_was_erased_is_not_learnt(settings: Settings) -> None:

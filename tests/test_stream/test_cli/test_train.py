@@ -107,3 +107,18 @@ def test_fresh_begins_anew(driftline, tmp_path: Path) -> None:
     assert done.code != 0
     assert "remove it to begin anew" in done.err
     assert driftline("train", *flags, "--fresh").code == 0
+
+
+def test_items_are_not_left_out_of_what_is_held_out(driftline, tmp_path: Path) -> None:
+    flags = ("--out", str(tmp_path / "model"), "--min-item-events", "2")
+    for protocol in ("leave-one-out", "temporal"):
+        done = driftline("train", str(a_log(tmp_path / "log.jsonl")), *flags, "--protocol", protocol)
+        assert done.code == 2
+        assert f"change what {protocol} holds out" in done.err
+
+
+def test_a_seed_that_torch_cannot_take_is_refused(driftline, tmp_path: Path) -> None:
+    log = a_log(tmp_path / "log.jsonl")
+    done = driftline("train", str(log), "--out", str(tmp_path / "model"), "--seed", str(2**31))
+    assert done.code == 2
+    assert "--seed" in done.err

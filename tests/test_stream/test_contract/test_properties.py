@@ -17,6 +17,7 @@ from stream.contract.properties import MAX_CHARS, text_of
         (42, "42"),
         (42.0, "42"),
         (4.25, "4.25"),
+        (10**MAX_CHARS, ""),
         (None, ""),
         (["red"], ""),
         ({"name": "red"}, ""),
