@@ -203,6 +203,7 @@ def test_of_an_erased_user_no_value_is_left(kafka: str, tmp_path: Path) -> None:
     assert report.unerased_users == report.lost_events == report.doubled_events == report.missing_users == 0
 
 
+@pytest.mark.slow
 def test_it_holds_in_a_log_that_is_read_again(kafka: str, tmp_path: Path) -> None:
     """By another group with an empty changelog, and by a worker that lost its disk."""
     world = World(kafka, tmp_path, partitions=PARTITIONS)
@@ -281,7 +282,7 @@ def test_idle_users_lose_state_and_list_and_nobody_else(kafka: str, tmp_path: Pa
     assert report.expired_users == 300
 
 
-@pytest.mark.parametrize("mode", ["producer", "worker"])
+@pytest.mark.parametrize("mode", [pytest.param("producer", marks=pytest.mark.slow), "worker"])
 def test_pseudonyms_keep_ids_out_and_everything_is_found_by_the_real_id(kafka: str, tmp_path: Path, mode: str) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
     world.values["events.pseudonyms"] = mode
