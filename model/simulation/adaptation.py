@@ -22,13 +22,10 @@ Letters in shapes: U judged users, q lists, n items.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -42,10 +39,10 @@ from model.baselines.train import DescentSettings
 from model.evaluation.offline import Scoring, best_items
 from model.evaluation.ours import Ours
 from model.evaluation.questions import Questions
+from model.simulation.command import Say, run
 from model.simulation.learn import learn_ours
 from model.simulation.world import Events, World, WorldSettings
 from model.training.dataset import Dataset
-from state.errors import DriftlineError
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -58,8 +55,6 @@ _BLOCK = 1024
 """Lists made together: ours reads a user's history once a block."""
 _GRU_LENGTH, _GRU_HIDDEN, _GRU_RATE = 50, 96, 3e-3
 """GRU4Rec as wide and with the rate of ours, reading some four sessions: larger ones make fewer steps of their time."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -270,23 +265,7 @@ def measure(settings: AdaptationSettings, say: Say) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Adaptation time after a drift, in events of the user: ours, GRU4Rec, counts."""
-    parser = argparse.ArgumentParser(prog="python -m model.simulation.adaptation", description=main.__doc__)
-    for field in fields(AdaptationSettings):
-        flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=type(field.default), default=field.default, help="%(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    chosen = vars(parser.parse_args(arguments))
-    path: Path | None = chosen.pop("json")
-    try:
-        found = measure(AdaptationSettings(**chosen), lambda text: print(text, file=sys.stderr, flush=True))
-    except DriftlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(table(found))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    return 0
+    return run("adaptation", main.__doc__, AdaptationSettings, measure, table, arguments)
 
 
 def table(found: dict[str, Any]) -> str:

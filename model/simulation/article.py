@@ -14,13 +14,9 @@ Letters in shapes: U users, n items, q questions, B pairs, H = 50.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,10 +32,10 @@ from model.evaluation.offline import Judged, Scoring, judge
 from model.evaluation.ours import Ours
 from model.evaluation.questions import Questions
 from model.evaluation.report import facts_of, p_values, report, values_of
+from model.simulation.command import Say, run
 from model.simulation.learn import learn_ours
 from model.simulation.world import CLICK, VIEW, World, WorldSettings
 from model.training.dataset import Dataset
-from state.errors import DriftlineError
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -51,8 +47,6 @@ _BATCH = 1024  # eight times as many need three times the passes
 _RATE = 3e-3
 _USERS_AT_ONCE = 64  # 64 users and 1,000 items in the hidden layer are 13 MB
 _HELD_OUT = 0.1
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -175,22 +169,7 @@ def measure(settings: ArticleSettings, say: Say) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The article's three-layer network over features, and ours, on a made-up world of 100,000 users."""
-    parser = argparse.ArgumentParser(prog="python -m model.simulation.article", description=main.__doc__)
-    for field in fields(ArticleSettings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help="%(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    chosen = vars(parser.parse_args(arguments))
-    path: Path | None = chosen.pop("json")
-    try:
-        found = measure(ArticleSettings(**chosen), lambda text: print(text, file=sys.stderr, flush=True))
-    except DriftlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(table(found))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    return 0
+    return run("article", main.__doc__, ArticleSettings, measure, table, arguments)
 
 
 def table(found: dict[str, Any]) -> str:
