@@ -58,8 +58,8 @@ PROFILES: dict[str, Profile] = {
             "weights.like": Choice(3.5, "a wish list is kept for later and is close to the cart, which stays above it"),
             "state.last_window": Choice(
                 {"impression": "session"},
-                "what was shown is gone with the visit; views stay in all windows: up to the day alone they found the "
-                "next category in 71.6 % of the cases of Taobao's sample, not in 72.2 %",
+                "what was shown is gone with the visit; views stay in all windows: what was looked at last week is often "
+                "what is bought",
             ),
             "state.count_half_lives_s": Choice(
                 {"impression": 7 * _DAY_S, "view": 14 * _DAY_S, "click": 14 * _DAY_S, "purchase": 120 * _DAY_S},
