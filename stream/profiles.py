@@ -58,8 +58,8 @@ PROFILES: dict[str, Profile] = {
             "weights.like": Choice(3.5, "a wish list is kept for later and is close to the cart, which stays above it"),
             "state.last_window": Choice(
                 {"impression": "session"},
-                "what was shown is gone with the visit; views stay in all windows: what was looked at last week is often "
-                "what is bought",
+                "what was shown is gone with the visit; views stay in all windows: what was looked at last week is "
+                "often what is bought",
             ),
             "state.count_half_lives_s": Choice(
                 {"impression": 7 * _DAY_S, "view": 14 * _DAY_S, "click": 14 * _DAY_S, "purchase": 120 * _DAY_S},

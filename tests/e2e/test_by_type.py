@@ -1,4 +1,4 @@
-"""Brands as interests, half-lives and windows by type of event: exact through a kill -9 and a lost disk, on real Kafka."""
+"""Brands as interests, half-lives and windows by type: exact through a kill -9 and a lost disk, on a real Kafka."""
 
 import json
 from pathlib import Path
