@@ -1,4 +1,5 @@
-"""What an item is, as features of its embedding: category and its levels, brand, price bucket, words of its name.
+"""What an item is, as features of its embedding: category and its levels, brand, price bucket, words of its name and of
+its description.
 
 An item's embedding is its own vector plus the sum of its features' vectors, so that an item which few took borrows from
 those of its kind. Serving knows nothing of it: the sum is made once, when the model is exported.
@@ -9,8 +10,9 @@ Letters in shapes: n items, F features, k features of all items together, d widt
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,8 @@ PRICE_BUCKETS = 16
 """Of equal numbers of items: what is dear differs from shop to shop."""
 FEWEST_ITEMS = 2
 """A feature of a single item tells no more than the item itself."""
+TEXT_WORDS = 32
+"""Of an item's description: its rarest words. Frequent ones tell no item from another, and each word costs time."""
 LEVELS = re.compile(r"\s*(?:>|/|\|)\s*")
 """Between the levels of a category's path: 'shoes > running', 'shoes/running'."""
 _WORD = re.compile(r"[^\W_]+")
@@ -53,31 +57,67 @@ def item_features(
     categories: Sequence[str],
     brands: Sequence[str] | None = None,
     prices: F64 | None = None,
+    texts: Sequence[str] | None = None,
 ) -> ItemFeatures:
-    """Features of n items; '' and nan are unknown. prices: f64[n], in whatever one currency.
+    """Features of n items; '' and nan are unknown. prices: f64[n], in whatever one currency. texts: descriptions.
 
-    A name that only repeats the id has no words. A feature that fewer than FEWEST_ITEMS items have is left out.
+    A name that only repeats the id has no words. Words of a description are features as words of the name are: of each
+    item its TEXT_WORDS rarest (in the fewest names and descriptions, at least FEWEST_ITEMS; equally rare ones by the
+    alphabet) that its name has not. A feature that fewer than FEWEST_ITEMS items have is left out.
     """
     buckets = _buckets(prices) if prices is not None else [""] * len(ids)
-    found = [
-        {
+    count = _word_counts(ids, names, texts) if texts is not None else {}
+    number: dict[str, int] = {}
+    flat, length = array("q"), []
+    for k, item_id in enumerate(ids):
+        words = _name_words(item_id, names[k])
+        if texts is not None and texts[k]:
+            words |= _rarest(_words(texts[k]) - words, count)
+        found = {
             *_category(categories[k]),
             *([f"brand={brands[k]}"] if brands is not None and brands[k] else []),
             *([f"price={buckets[k]}"] if buckets[k] else []),
-            *(f"word={word}" for word in (_WORD.findall(names[k].lower()) if names[k] != ids[k] else ())),
+            *(f"word={word}" for word in words),
         }
-        for k in range(len(ids))
-    ]
-    count = Counter(name for features in found for name in features)
-    kept = sorted(name for name, items in count.items() if items >= FEWEST_ITEMS)
-    number = {name: k for k, name in enumerate(kept)}
-    rows = [sorted(number[name] for name in features if name in number) for features in found]
-    length = np.array([len(row) for row in rows], np.int64)
+        flat.extend(number.setdefault(name, len(number)) for name in found)
+        length.append(len(found))
+    # From numbers in order of appearance to the names that are kept, in order; and each item's ascending.
+    all_names = list(number)
+    feature, item = np.array(flat, np.int64), np.repeat(np.arange(len(ids)), length)
+    common = np.flatnonzero(np.bincount(feature, minlength=len(number)) >= FEWEST_ITEMS).tolist()
+    kept = sorted(common, key=all_names.__getitem__)
+    place = np.full(len(number), -1)
+    place[kept] = np.arange(len(kept))
+    feature = place[feature]
+    item, feature = item[feature >= 0], feature[feature >= 0]
+    lengths = np.bincount(item, minlength=len(ids))
     return ItemFeatures(
-        names=kept,
-        feature=np.array([k for row in rows for k in row], np.int64),
-        offset=np.cumsum(length) - length,
+        names=[all_names[k] for k in kept],
+        feature=feature[np.lexsort((feature, item))],
+        offset=np.cumsum(lengths) - lengths,
     )
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower()))
+
+
+def _name_words(item_id: str, name: str) -> set[str]:
+    return _words(name) if name != item_id else set()
+
+
+def _word_counts(ids: Sequence[str], names: Sequence[str], texts: Sequence[str]) -> Counter[str]:
+    """In how many items' names and texts each word is."""
+    count: Counter[str] = Counter()
+    for item_id, name, text in zip(ids, names, texts, strict=True):
+        count.update(_name_words(item_id, name) | _words(text))
+    return count
+
+
+def _rarest(words: set[str], count: Mapping[str, int]) -> set[str]:
+    """The TEXT_WORDS rarest of a text's words: see item_features."""
+    shared = [(count[word], word) for word in words if count[word] >= FEWEST_ITEMS]
+    return {word for _, word in sorted(shared)[:TEXT_WORDS]}
 
 
 def _category(path: str) -> Iterable[str]:

@@ -48,6 +48,11 @@ class Hits(NamedTuple):
     slot: I64
     """To which place: an index into the flat lists [B, L]."""
 
+    @classmethod
+    def of_block(cls, tiles: Sequence[Sequence["Hits"]]) -> list["Hits"]:
+        """Those of a block's tiles together, kind by kind."""
+        return [cls(*map(np.concatenate, zip(*kind, strict=True))) for kind in zip(*tiles, strict=True)]
+
 
 _POINTS = PointSettings()
 _NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -176,10 +181,10 @@ class Explainer:
         block: Block,
         tokens: I64,
         scores: Scores,
-        found: Sequence[list[Hits]],
+        found: Sequence[Hits],
         interests: Interests,
     ) -> list[list[Reason]]:
-        """The reasons of each of tokens i64[B, L] (n: no item), row after row. found: `find` of each tile.
+        """The reasons of each of tokens i64[B, L] (n: no item), row after row. found: by `find`, of the block.
 
         The first that holds: bought before; the stronger of a sequence rule and a basket rule; an interest in its
         category; popularity; else the network alone.
@@ -190,9 +195,7 @@ class Explainer:
         category = self._item_category.take(tokens)  # B L
         held = np.take_along_axis(interests.explains, category, axis=1)  # B L
         flat = np.where(held, self._codes.interest_in(category), codes).reshape(-1)
-        rules, basket, counted = [
-            Hits(*map(np.concatenate, zip(*parts, strict=True))) for parts in zip(*found, strict=True)
-        ]
+        rules, basket, counted = found
         strongest = np.zeros(flat.shape, np.float32)
         if scores.rules is not None:
             self._because(flat, strongest, scores.rules, rules, by_type=True)

@@ -93,6 +93,11 @@ class Fallback:
         raised: F32 = popular.share * (np.float32(1.0) + np.float32(self.CATEGORY_FACTOR) * boost)
         return raised
 
+    def parts(self, popular: Popular, boost: F32, tokens: list[int]) -> F32:
+        """f32[len(tokens), 2]: what popularity and the user's interests give to the scores, which they add up to."""
+        share = popular.share[tokens]
+        return np.stack([share, share * np.float32(self.CATEGORY_FACTOR) * boost[tokens]], axis=1)
+
 
 class PopularRows:
     """A row of numbers computed once for each popularity, as long as that is in use; the rows of a block as a table."""

@@ -23,6 +23,9 @@ FEATURES: tuple[str, ...] = (
 )
 """The features of a candidate, all finite and about -1 to 2. A learnt blend holds weights for this order."""
 
+PART_OF_FEATURE = ("personal", "personal", "personal", "network", "rules", "rules", "popularity", "popularity")
+"""Of which of the hybrid's parts (lists.PARTS) each feature is."""
+
 _RECENCY_HALF_LIFE_DAYS = np.float32(14.0)
 """Recency is 1 for what was bought just now and a half two weeks ago; shoppers come weekly."""
 _RULE_FLOOR = np.float32(1e-3)

@@ -4,6 +4,12 @@ import msgspec
 
 from state.interaction import Interaction
 
+PARTS = ("network", "rules", "personal", "popularity")
+"""What a hybrid score is made of: the network, sequence and basket rules, the user's own counts, popularity."""
+
+POPULAR_PARTS = ("popularity", "interest")
+"""What a score of a popular list is made of: popularity, and what the user's interests raise it by."""
+
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why an item is on a list. `type` says which of the other fields are set.
@@ -25,7 +31,7 @@ class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_type: str | None = None
 
 
-class RankedItem(msgspec.Struct, gc=False):
+class RankedItem(msgspec.Struct, gc=False, omit_defaults=True):
     """One place of a list. `rank` counts from 1; `score` orders one list and compares with no other."""
 
     item_id: str
@@ -33,6 +39,8 @@ class RankedItem(msgspec.Struct, gc=False):
     score: float
     reasons: list[Reason]
     """The items of many lists share one such list: read only."""
+    parts: list[float] = []
+    """What each of the list's `parts` gave to the score; absent unless `ranking.parts` is set."""
 
 
 class Interest(msgspec.Struct, gc=False, omit_defaults=True):
@@ -66,3 +74,5 @@ class UserList(msgspec.Struct, gc=False):
     items: list[RankedItem]
     interests: list[Interest]
     """The user's strongest interests, the strongest first."""
+    parts: tuple[str, ...] = ()
+    """Names of what made the scores, PARTS or POPULAR_PARTS, in the order of the items' parts; empty unless asked."""

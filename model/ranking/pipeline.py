@@ -13,7 +13,8 @@ from model.ranking.explain import Explainer, Hits, Interests
 from model.ranking.fallback import Fallback, Popular, PopularityCache
 from model.ranking.filters import Availability, Bools, Domains, excluded
 from model.ranking.index import ItemIndex
-from model.ranking.lists import RankedItem, Reason, UserList
+from model.ranking.lists import PARTS, POPULAR_PARTS, RankedItem, Reason, UserList
+from model.ranking.parts import shown_parts
 from model.ranking.rerank import LearntBlend, LogLinear, TopItems, scorer_of, with_weights_of
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, Serving
@@ -110,7 +111,11 @@ class Pipeline:
         reasons = self._explainer.reasons(block, best, scores, found, interests)
         # Rounded, because 9.3183 says what 9.318347930908203 says in a third of the bytes.
         shown_scores = best_scores.astype(np.float64).round(4).reshape(-1).tolist()
-        items = self._items(best.reshape(-1), shown_scores, reasons)
+        parts: list[list[float]] | None = None
+        if self._settings.parts:
+            made_of = self._scorer.parts(block, best, best_scores, scores, found)
+            parts = shown_parts(made_of.reshape(-1, len(PARTS)))
+        items = self._items(best.reshape(-1), shown_scores, reasons, parts)
         lists = self._lists(block, items, interests)
         for row in np.flatnonzero(best[:, -1] == block.n).tolist():  # short lists
             lists[row].items = [item for item in lists[row].items if item.score > -np.inf]
@@ -122,12 +127,13 @@ class Pipeline:
             request = block.requests[row]
             barred = self.availability.with_barred(outside.get(row), request.event.time_ms)
             lists[row].items = self._popular_items(request.popular, interests, row, hidden, barred)
+            lists[row].parts = POPULAR_PARTS if self._settings.parts else ()
         return lists
 
     def _best(
         self, block: Block, scores: Scores, left_out: list[I64], outside: dict[int, Bools]
-    ) -> tuple[I64, F32, list[list[Hits]]]:
-        """Tokens i64[B, L] and scores f32[B, L] of the lists, best first, and what points to their items."""
+    ) -> tuple[I64, F32, list[Hits]]:
+        """Tokens i64[B, L] and scores f32[B, L] of the lists, best first, and what points to their items, by kind."""
         personal = self._settings.exclude != "seen"
         best = np.empty((block.rows, self._top.size), np.int64)  # B L
         best_scores = np.empty(best.shape, np.float32)  # B L
@@ -141,10 +147,10 @@ class Pipeline:
                     values[row - rows.start, : block.n][others] = -np.inf
             best[rows], best_scores[rows] = own, own_scores = self._top.pick(values)
             found.append(self._explainer.find(block, tile, values, own, own_scores[:, -1], scores, personal=personal))
-        return best, best_scores, found
+        return best, best_scores, Hits.of_block(found)
 
     def _lists(self, block: Block, items: list[RankedItem], interests: Interests) -> list[UserList]:
-        size = self._top.size
+        size, parts = self._top.size, PARTS if self._settings.parts else ()
         return [
             UserList(
                 request.user,
@@ -154,6 +160,7 @@ class Pipeline:
                 "hybrid",
                 items[start : start + size],
                 shown,
+                parts,
             )
             for request, start, shown in zip(block.requests, range(0, len(items), size), interests.shown, strict=True)
         ]
@@ -164,9 +171,15 @@ class Pipeline:
         boost = self._explainer.category_boost(interests.points, row)
         tokens, shares = self._fallback.list_of(popular, boost, hidden, outside)
         reasons = self._explainer.reasons_of_popular(tokens, interests.explains[row])
-        return self._items(np.array(tokens, np.int64), shares, reasons)
+        parts = None
+        if self._settings.parts:  # the scores are shares of all events: as many digits as they have
+            parts = shown_parts(self._fallback.parts(popular, boost, tokens), digits=6)
+        return self._items(np.array(tokens, np.int64), shares, reasons, parts)
 
-    def _items(self, tokens: I64, scores: list[float], reasons: list[list[Reason]]) -> list[RankedItem]:
+    def _items(
+        self, tokens: I64, scores: list[float], reasons: list[list[Reason]], parts: list[list[float]] | None
+    ) -> list[RankedItem]:
         """Items of one or more whole lists, one after the other. Token n gives an item of no name."""
         ranks = cycle(range(1, self._top.size + 1))
-        return list(map(RankedItem, self._item_ids.take(tokens).tolist(), ranks, scores, reasons))
+        columns = [self._item_ids.take(tokens).tolist(), ranks, scores, reasons]
+        return list(map(RankedItem, *columns, *([] if parts is None else [parts])))

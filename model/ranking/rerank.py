@@ -1,6 +1,7 @@
 """From what is known of the candidates to one score each, and from scores to a list."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -12,8 +13,11 @@ from model.artifact import Artifact
 from model.errors import ArtifactError
 from model.ranking.block import Block
 from model.ranking.candidates import EPSILON, Candidates, Fired, Scores
+from model.ranking.explain import Hits
 from model.ranking.fallback import PopularRows
-from model.ranking.features import FEATURES, FeatureTable
+from model.ranking.features import FEATURES, PART_OF_FEATURE, FeatureTable
+from model.ranking.lists import PARTS
+from model.ranking.parts import ShapleyParts
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, LANES
 
@@ -67,12 +71,40 @@ class LogLinear:
                 bonuses.append((fired, bonus))
         return Scores(self._tiles(block, bonuses), rules, basket)
 
+    def parts(self, block: Block, tokens: I64, best: F32, scores: Scores, hits: Sequence[Hits]) -> F32:
+        """The terms f32[B, L, P] that the scores `best` f32[B, L] of tokens i64[B, L] are sums of.
+
+        hits: of sequence rules, basket rules and counted items on the lists. The network's term is what remains.
+        """
+        s = self._settings
+        terms = np.zeros((tokens.size, len(PARTS)), np.float32)  # B*L P
+        network, rules, personal, popularity = terms.T
+        sequence, basket, counted = hits
+        for fired, weight, hit in ((scores.rules, s.rules_weight, sequence), (scores.basket, s.basket_weight, basket)):
+            if fired is not None:
+                bonus = np.log1p(fired.totals.reshape(-1).take(hit.at) * np.float32(1.0 / EPSILON))
+                rules[hit.slot] += bonus * np.float32(weight)  # a slot's rules all have the same total: the last stays
+        if len(counted.at):
+            count = np.maximum(block.counts.reshape(-1).take(counted.at), 0.0)
+            personal[counted.slot] = np.log1p(count) * np.float32(s.personal_weight)
+        shares = np.concatenate([popular.share for popular in block.popular])
+        places = np.minimum(tokens, block.n - 1) + block.popular_of[:, None] * block.n  # B L; n, no item, is not shown
+        popularity[:] = self._popularity(shares.take(places.reshape(-1)))
+        network[:] = best.reshape(-1) - (rules + personal + popularity)
+        return terms.reshape(*tokens.shape, len(PARTS))
+
+    def _popularity(self, share: F32) -> F32:
+        """Popularity's term f32[any] for items of these shares f32[any]."""
+        above_uniform = share * np.float32(self._candidates.n) + np.float32(0.01)
+        term: F32 = np.float32(self._settings.popularity_weight) * np.log(above_uniform)
+        return term
+
     def _bias(self, share: F32) -> F32:
         """f32[N]: what the network and popularity give an item, whoever the user is."""
         n = self._candidates.n
         bias = self._candidates.item_bias.copy()
         bias[:n] *= np.float32(self._settings.network_weight)
-        bias[:n] += np.float32(self._settings.popularity_weight) * np.log(share * np.float32(n) + np.float32(0.01))
+        bias[:n] += self._popularity(share)
         return bias
 
     def _tiles(self, block: Block, bonuses: list[tuple[Fired, F32]]) -> Iterator[F32]:
@@ -135,6 +167,11 @@ class LearntBlend:
         self._out = torch.zeros(BLOCK, width)
         self._scores: F32 = np.zeros((BLOCK, candidates.width), np.float32)
         self._n = candidates.n
+        self._blend, self._list_size = (w1, b1, w2, b2, w3), min(settings.list_size, candidates.n)
+        self._features: F32 = self._scores[:0, None]
+        """f32[B, F, K]: what the last block was scored by,"""
+        self._tokens: I64 | None = None
+        """and of which tokens i64[B, K] (None: column = token)."""
 
     def score(self, block: Block, hidden: Sequence[I64] | None = None) -> Scores:
         """Scores of all items, -inf for those that are no candidates.
@@ -144,6 +181,7 @@ class LearntBlend:
         """
         first = None if hidden is None else np.empty_like(self._scores[: block.rows])  # B N
         features, tokens, rules, basket = self.inputs.of(block, hidden or (), first)
+        self._features, self._tokens = features, tokens
         inputs = torch.from_numpy(features)  # B F K
         with torch.inference_mode():
             for row in range(block.rows):
@@ -164,6 +202,34 @@ class LearntBlend:
         np.put_along_axis(scores, tokens, scored, axis=1)
         scores[:, self._n] = -np.inf
         return Scores(iter([scores]), rules, basket)
+
+    def parts(
+        self,
+        block: Block,
+        tokens: I64,
+        best: F32,  # noqa: ARG002  # as LogLinear's
+        scores: Scores,  # noqa: ARG002
+        hits: Sequence[Hits],  # noqa: ARG002
+    ) -> F32:
+        """What each part gives to the scores of tokens i64[B, L], as f32[B, L, P]: see ShapleyParts.
+
+        block: that of the last call of `score`, whose candidates the tokens are.
+        """
+        columns = tokens  # B L
+        if self._tokens is not None:
+            table = self._columns[: block.rows]
+            np.put_along_axis(table, self._tokens, np.arange(self._tokens.shape[1], dtype=np.int16)[None], axis=1)
+            columns = np.take_along_axis(table, tokens, axis=1).astype(np.int64)
+        return self._shapley.of(np.take_along_axis(self._features, columns[:, None], axis=2))
+
+    @cached_property
+    def _columns(self) -> npt.NDArray[np.int16]:
+        """i16[BLOCK, N]: the column of each candidate of a row; of other tokens, any."""
+        return np.zeros_like(self._scores, np.int16)
+
+    @cached_property
+    def _shapley(self) -> ShapleyParts:
+        return ShapleyParts(PART_OF_FEATURE, self._blend, self._list_size)
 
 
 def scorer_of(candidates: Candidates, artifact: Artifact, settings: RankingSettings) -> LogLinear | LearntBlend:

@@ -25,6 +25,8 @@ class RankingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """"event": a list after an event that names a domain holds items of that domain alone, by interests of all."""
     listed_only: bool = False
     """Leave out items that the catalogue does not hold, too."""
+    parts: bool = True
+    """Say of each item how much of its score came from the network, the rules, the user's counts, popularity."""
 
     network_weight: float = 1.0
     rules_weight: float = 1.0

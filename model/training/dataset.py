@@ -4,8 +4,9 @@ Files, each also packed with gzip: published data sets as model.training.layouts
 `.ndjson`, `.json`), CSV (`.csv`) and Parquet (`.parquet`) with the fields of our events:
 
     event_type, occurred_at, user_id | anonymous_id, item_id       needed
-    event_id, category, item_name, tenant, domain, value           used when there
-    items [{item_id, category}]                                    JSON lines only: an event of several items
+    event_id, tenant, domain, value                                used when there
+    category, item_name, brand, price                              of the item: the first that is told stays
+    items [{item_id, category, item_name, brand, price}]           JSON lines only: an event of several items
 
 A row that cannot be used stops the reading with a DatasetError that names file, row and column: a log that is
 half understood trains a model that is half wrong.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -35,6 +36,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import DatasetError
+from model.training.details import NOTHING, ItemDetails, price_of
 from model.training.layouts import LAYOUTS, TABLE_LAYOUTS, Rows, files_of, find_layout, item_details, opened, read_rows
 from state.keys import event_key, key_of, user_key
 from state.weights import DEFAULT_WEIGHTS, EVENT_TYPES, RATING, SESSION_START, WeightSettings, weigh
@@ -81,6 +83,13 @@ class Dataset:
     """Where the rows came from, for messages and for the artifact."""
     item_domains: list[str] = field(default_factory=list)
     """The domain of each item by its first event that names one, '' for none; empty where none has one."""
+    item_brands: list[str] = field(default_factory=list)
+    """The brand of each item by its first event that names one, '' for none; empty where none has one."""
+    item_prices: list[float | None] = field(default_factory=list)
+    """The price of each item by its first event that tells one, None for none; empty where none has one."""
+    listed: list[ItemDetails] = field(default_factory=list)
+    """What a catalogue tells of each item: names and categories above are taken from it already, where it tells them.
+    Empty without a catalogue."""
     has_time: bool = True
     """False: the log has an order and no times. time_ms is then the place among the user's rows, 0, 1, 2, ..., and
     nothing may be made of it beyond the order: no sessions, no decay, no split by time."""
@@ -109,12 +118,44 @@ class Dataset:
             session=self.session[rows],
         )
 
+    def details(self, told: Bool) -> list[ItemDetails]:
+        """What is known of each item: what the catalogue tells, then what events tell where told[item]. bool[n]."""
+        n = self.items
+        events = zip(
+            self.item_names,
+            self.item_categories,
+            self.item_brands or [""] * n,
+            self.item_prices or [None] * n,
+            strict=True,
+        )
+        return [
+            listed.over(ItemDetails(name, category, category, brand, price)) if is_told else listed
+            for is_told, listed, (name, category, brand, price) in zip(
+                told.tolist(), self.listed or [NOTHING] * n, events, strict=True
+            )
+        ]
+
+    def catalog_digest(self) -> bytes:
+        """Tells catalogues apart: the ids, and all that is told of the items."""
+        digest = hashlib.sha256()
+        for column in (
+            self.item_ids,
+            self.item_names,
+            self.item_categories,
+            self.item_domains,
+            self.item_brands,
+            self.item_prices,
+            self.listed,
+        ):
+            digest.update(msgspec.json.encode(column) + b"\n")
+        return digest.digest()
+
     def fingerprint(self) -> dict[str, Any]:
-        """What identifies the data in an artifact: counts, span of time, digest of the columns."""
+        """What identifies the data in an artifact: counts, span of time, digest of the columns and of the catalogue."""
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.type, self.time_ms):
             digest.update(np.ascontiguousarray(column).tobytes())
-        digest.update("\0".join(self.item_ids).encode())
+        digest.update(self.catalog_digest())
         return {
             "source": self.source,
             "events": int(self.is_item.sum()),
@@ -137,6 +178,9 @@ def dataset_from_arrays(
     item_names: list[str] | None = None,
     item_categories: list[str] | None = None,
     item_domains: list[str] | None = None,
+    item_brands: list[str] | None = None,
+    item_prices: list[float | None] | None = None,
+    listed: list[ItemDetails] | None = None,
     new_session: Bool | None = None,
     session_gap_s: int = SESSION_GAP_S,
     source: str = "arrays",
@@ -174,6 +218,9 @@ def dataset_from_arrays(
         item_categories=item_categories if item_categories is not None else [""] * len(item_ids),
         source=source,
         item_domains=item_domains if item_domains is not None and any(item_domains) else [],
+        item_brands=item_brands if item_brands is not None and any(item_brands) else [],
+        item_prices=item_prices if item_prices is not None and any(item_prices) else [],
+        listed=listed or [],
         has_time=has_time,
     )
 
@@ -187,6 +234,8 @@ class EventLine(msgspec.Struct, gc=False):
     item_id: str
     category: str | None = None
     item_name: str | None = None
+    brand: str | int | None = None
+    price: float | str | None = None
 
 
 class EventRow(msgspec.Struct, gc=False):
@@ -201,6 +250,8 @@ class EventRow(msgspec.Struct, gc=False):
     items: list[EventLine | str] = []
     category: str | None = None
     item_name: str | None = None
+    brand: str | int | None = None
+    price: float | str | None = None
     tenant: str | int | None = None
     domain: str | int | None = None
     value: Any = None
@@ -216,6 +267,8 @@ _COLUMNS = (
     "item_id",
     "category",
     "item_name",
+    "brand",
+    "price",
     "tenant",
     "domain",
     "value",
@@ -237,11 +290,9 @@ def load_dataset(
     that cannot be one log, or a log in which nothing is left.
     """
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    files = log_files(given, layout)
     reader = LogReader()
-    for file, kind in files:
-        for _ in reader.read(file, kind):
-            pass
+    for _ in reader.read_files(given, layout):
+        pass
     source = ", ".join(path.name for path in given)
     return reader.dataset(min_item_events=min_item_events, session_gap_s=session_gap_s, source=source)
 
@@ -325,9 +376,14 @@ def _parquet_batches(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _plain(name: str, column: Any) -> Any:
-    """A Parquet column (pyarrow.Array) in a plain type: times as epoch ms or text, all else as text."""
+    """A Parquet column (pyarrow.Array) in a plain type: times as epoch ms or text, prices as numbers or text, all else
+    as text."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if name == "price" and (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    ):
+        return column.cast(pa.float64())
     if name == "occurred_at":
         if pa.types.is_timestamp(column.type):
             return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
@@ -338,6 +394,16 @@ def _plain(name: str, column: Any) -> Any:
 def _filled(column: Any) -> Any:
     """A text column with null for ''."""
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _told(column: Any) -> Bool:
+    """bool[k]: where a plain column tells something: a text, or a price above 0."""
+    if pa.types.is_float64(column.type):
+        told = pc.and_(pc.is_finite(column), pc.greater(column, 0.0)).fill_null(False)
+    else:
+        told = pc.greater(pc.binary_length(column.fill_null("")), 0)
+    at: Bool = told.to_numpy(zero_copy_only=False)
+    return at
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
@@ -413,19 +479,29 @@ class LogReader:
         self.names: list[str] = []
         self.categories: list[str] = []
         self.domains: list[str] = []
+        self.brands: list[str] = []
+        self.prices: list[float | None] = []
+        self.listed: dict[int, ItemDetails] = {}
+        """What catalogues tell, by the item's number."""
         self.has_time = True
         self._lists: tuple[list[int], ...] = tuple([] for _ in _DTYPES)
         self._parts: list[Columns] = []
         self._kept: Bool | None = None
-        self._catalog: list[list[str]] = []
+        self._catalog: dict[str, Any] = {}
+
+    def read_files(self, paths: Iterable[Path], layout: str | None = None) -> Iterator[None]:
+        """Read the files of one log, some tens of thousands of rows at each step. Raises DatasetError."""
+        for file, kind in log_files(list(paths), layout):
+            yield from self.read(file, kind)
 
     def read(self, file: Path, layout: str) -> Iterator[None]:
         """Read a file, some tens of thousands of rows at each step. Raises DatasetError."""
         if layout in TABLE_LAYOUTS:
-            titles, kinds = item_details(file) if layout == "recbole" else ({}, {})
+            catalog = item_details(file) if layout == "recbole" else {}
             for rows in read_rows(file, layout):
-                self._add_table(rows, titles, kinds)
+                self._add_table(rows)
                 yield
+            self.describe(catalog)
         elif layout == "parquet":
             for number, batch in _parquet_batches(file):
                 self._add_batch(file, number, batch)
@@ -475,10 +551,25 @@ class LogReader:
         if not row.items:
             if not row.item_id:
                 raise refuse("item_id", f"a {row.event_type} needs an item; fill it or remove the row")
-            lines = (EventLine(row.item_id, row.category, row.item_name),)
+            lines = (EventLine(row.item_id, row.category, row.item_name, row.brand, row.price),)
         for place, line in enumerate(lines):
-            item = self._item(EventLine(line) if isinstance(line, str) else line, str(row.domain or ""))
+            told = EventLine(line) if isinstance(line, str) else line
+            try:
+                item = self._item(told, str(row.domain or ""))
+            except ValueError:
+                raise refuse("price", f"{told.price!r} is no number; give the price of one, or nothing") from None
             self._append(user, item, code, time_ms, event, place)
+
+    def describe(self, items: Mapping[str, ItemDetails]) -> int:
+        """Take a catalogue, after all events were read; returns how many items of the log it has.
+
+        What it tells of an item goes before what events, or a catalogue taken earlier, tell. Its other items are left
+        out: a model knows nothing of what nobody took.
+        """
+        found = [(number, items[item_id]) for item_id, number in self.item_numbers.items() if item_id in items]
+        for number, details in found:
+            self.listed[number] = details.over(self.listed.get(number, NOTHING))
+        return len(found)
 
     def forget(self, user_id: str, tenant: str) -> None:
         """Leave out all that came so far of a user."""
@@ -492,23 +583,37 @@ class LogReader:
         return key_of(key) if self.hashed else self.users.setdefault(key, len(self.users))
 
     def _item(self, line: EventLine, domain: str) -> int:
+        """The item's number; of what is told of it, the first stays. Raises ValueError when the price is no number."""
+        price = price_of(line.price)
         number = self.item_numbers.setdefault(line.item_id, len(self.names))
         if number == len(self.names):
             self.names.append(line.item_name or line.item_id)
             self.categories.append(line.category or "")
             self.domains.append(domain)
+            self.brands.append(str(line.brand or ""))
+            self.prices.append(price)
             return number
         if line.category and not self.categories[number]:
             self.categories[number] = line.category
         if domain and not self.domains[number]:
             self.domains[number] = domain
+        if line.brand and not self.brands[number]:
+            self.brands[number] = str(line.brand)
+        if price and not self.prices[number]:
+            self.prices[number] = price
         return number
 
     def _add_batch(self, file: Path, number: int, batch: Any) -> None:
         """Rows of a Parquet file: in columns where nothing speaks against it, else one by one."""
         names = batch.schema.names
-        columns = {name: batch.column(name) for name in names}
-        plain = {name: _plain(name, column) for name, column in columns.items()}
+        plain = {}
+        for name in names:
+            try:
+                plain[name] = _plain(name, batch.column(name))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DatasetError(
+                    f"{file}, from row {number}, column {name}: {error}; write single values."
+                ) from error
         code = pc.index_in(plain["event_type"], value_set=_TYPES)
         user = pc.coalesce(*(_filled(plain[name]) for name in ("user_id", "anonymous_id") if name in plain))
         time = plain["occurred_at"]
@@ -520,6 +625,7 @@ class LogReader:
             and not time.null_count
             and all(plain[name].null_count == len(batch) for name in ("tenant", "domain", "item_name") if name in plain)
             and not ("value" in plain and (codes == RATING).any())
+            and ("price" not in plain or pa.types.is_float64(plain["price"].type))
         )
         if usable:
             time_ms = time.cast(pa.int64()).to_numpy()
@@ -535,9 +641,9 @@ class LogReader:
                 self.add(f"{file}, row {number + at}", row)
             return
         keep = pa.array(kept)
-        category = plain["category"].filter(keep) if "category" in plain else None
+        told = {name: plain[name].filter(keep) for name in ("category", "brand", "price") if name in plain}
         item = pc.if_else(pa.array(starts), "", item)
-        items = self._numbers(item.filter(keep), category, {}, {})
+        items = self._numbers(item.filter(keep), told)
         event = np.zeros(int(kept.sum()), np.int64)
         if "event_id" in plain:
             ids = plain["event_id"].filter(keep).fill_null("")
@@ -551,11 +657,11 @@ class LogReader:
             np.zeros(int(kept.sum()), np.int64),
         )
 
-    def _add_table(self, rows: Rows, titles: dict[str, str], kinds: dict[str, str]) -> None:
+    def _add_table(self, rows: Rows) -> None:
         k = len(rows.type)
         none = np.zeros(k, np.int64)
         self.has_time = self.has_time and rows.time_ms is not None
-        item = self._numbers(rows.item, rows.category, titles, kinds)
+        item = self._numbers(rows.item, {} if rows.category is None else {"category": rows.category})
         time_ms = none if rows.time_ms is None else rows.time_ms
         self._put(self._user_numbers(rows.user), item, rows.type, time_ms, none, none)
 
@@ -566,27 +672,20 @@ class LogReader:
         of_row: I64 = numbers[found.indices.to_numpy()]
         return of_row
 
-    def _numbers(self, item: Any, category: Any, titles: dict[str, str], kinds: dict[str, str]) -> I64:
-        """Numbers of the items of a pyarrow string array; '' is START. category: another, or None."""
+    def _numbers(self, item: Any, told: dict[str, Any]) -> I64:
+        """Numbers of the items of a pyarrow string array; '' is START. told: plain columns, by field of EventLine."""
         found = item.dictionary_encode()
         indices = found.indices.to_numpy()
         ids = found.dictionary.to_pylist()
-        of_id = [""] * len(ids)
-        if category is not None and len(ids):
-            named = np.flatnonzero(
-                pc.greater(pc.binary_length(category.fill_null("")), 0).to_numpy(zero_copy_only=False)
-            )
-            first = np.unique(indices[named], return_index=True)
-            for number, at in zip(first[0].tolist(), named[first[1]].tolist(), strict=True):
-                of_id[number] = category[at].as_py()
-        numbers = np.fromiter(
-            (
-                self._item(EventLine(text, kind or kinds.get(text), titles.get(text)), "") if text else START
-                for text, kind in zip(ids, of_id, strict=True)
-            ),
-            np.int64,
-            len(ids),
-        )
+        lines = [EventLine(text) for text in ids]
+        for name, column in told.items():
+            rows = np.flatnonzero(_told(column))
+            number, first = np.unique(indices[rows], return_index=True)
+            values = column.take(pa.array(rows[first])).to_pylist()
+            for k, value in zip(number.tolist(), values, strict=True):
+                setattr(lines[k], name, value)
+        of_id = (self._item(line, "") if line.item_id else START for line in lines)
+        numbers = np.fromiter(of_id, np.int64, len(lines))
         of_row: I64 = numbers[indices]
         return of_row
 
@@ -634,24 +733,32 @@ class LogReader:
         rows, item = rows.select(item != -2), item[item != -2]
         user = rows.user if user_ids is not None else np.unique(rows.user, return_inverse=True)[1]
         if self._kept is not kept:  # once for all shards: they share the lists
-            numbers = np.flatnonzero(kept).tolist()
-            lists = (list(self.item_numbers), self.names, self.categories, self.domains)
-            self._kept, self._catalog = kept, [[column[k] for k in numbers] for column in lists]
-        item_ids, names, categories, domains = self._catalog
+            self._kept, self._catalog = kept, self._catalog_of(np.flatnonzero(kept).tolist())
         return dataset_from_arrays(
             user=user.astype(np.int32),
             item=item.astype(np.int32),
             type=rows.type,
             time_ms=rows.time_ms if self.has_time else places(user),
             user_ids=user_ids or [],
-            item_ids=item_ids,
-            item_names=names,
-            item_categories=categories,
-            item_domains=domains,
+            **self._catalog,
             session_gap_s=session_gap_s,
             source=source,
             has_time=self.has_time,
         )
+
+    def _catalog_of(self, numbers: list[int]) -> dict[str, Any]:
+        """The lists of a Dataset, of the items with these numbers."""
+        ids = list(self.item_numbers)
+        listed = [self.listed.get(k, NOTHING) for k in numbers]
+        return {
+            "item_ids": [ids[k] for k in numbers],
+            "item_names": [told.name or self.names[k] for k, told in zip(numbers, listed, strict=True)],
+            "item_categories": [told.category or self.categories[k] for k, told in zip(numbers, listed, strict=True)],
+            "item_domains": [self.domains[k] for k in numbers],
+            "item_brands": [self.brands[k] for k in numbers],
+            "item_prices": [self.prices[k] for k in numbers],
+            "listed": listed if self.listed else [],
+        }
 
     def dataset(self, *, min_item_events: int, session_gap_s: int, source: str) -> Dataset:
         """All that was read as one dataset. Raises DatasetError when nothing is left."""

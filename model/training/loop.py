@@ -88,7 +88,7 @@ def train(
             name=settings.name,
             item_ids=catalog.item_ids,
             item_names=catalog.item_names,
-            item_categories=[text if known[k] else "" for k, text in enumerate(catalog.item_categories)],
+            item_categories=[item.category for item in catalog.details(known)],
             item_domains=catalog.item_domains,
             rules=counts.rules.top(),
             basket=counts.baskets.top(),
@@ -111,13 +111,16 @@ def train(
 
 
 def _content(catalog: Dataset, counts: Counts) -> ItemFeatures | None:
-    """The features of the items, as far as a learnt event tells of an item; None where there are none."""
-    told = (counts.rules.occurrences > 0).tolist()
-    names, categories = (
-        [text if told[k] else "" for k, text in enumerate(column)]
-        for column in (catalog.item_names, catalog.item_categories)
+    """The items' features, as far as a catalogue or a learnt event tells of an item; None where there are none."""
+    items = catalog.details(counts.rules.occurrences > 0)
+    features = item_features(
+        catalog.item_ids,
+        [item.name for item in items],
+        [item.path for item in items],
+        [item.brand for item in items],
+        np.array([item.price or math.nan for item in items]),
+        [item.text for item in items],
     )
-    features = item_features(catalog.item_ids, names, categories)
     return features if features.names else None
 
 

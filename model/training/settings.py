@@ -21,7 +21,7 @@ class TrainSettings:
     dropout: float = 0.2
     """0.1 to 0.5 were as good on MovieLens-1M and Beauty, where none learns by heart."""
     content: bool = True
-    """Whether category and words of the name add to an item's embedding: see model.content."""
+    """Whether what an item is (category, brand, price, words) adds to its embedding: see model.content."""
     learning_rate: float = 2e-3
     """Adam, falling by a cosine over all steps. Half of it needs twice the steps (MovieLens-1M)."""
     warmup_steps: int = 100

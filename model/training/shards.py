@@ -75,7 +75,7 @@ class Shards:
 
     def read_files(self, paths: Iterable[Path], layout: str | None = None) -> None:
         """Read the files of a log into shards. Raises DatasetError."""
-        self.write(step for file, kind in log_files(list(paths), layout) for step in self.reader.read(file, kind))
+        self.write(self.reader.read_files(paths, layout))
 
     def write(self, steps: Iterable[object]) -> None:
         """Write what `self.reader` has read, after each step of an iterator that reads. Raises DatasetError."""
@@ -140,7 +140,7 @@ class Shards:
             borders = Borders(*(self._time_at(place, total, sample, kept) for place in border_places(total, settings)))
         nothing = Columns(*(np.empty(0, column.dtype) for column in rows))
         catalog = self._dataset(nothing, kept, name)
-        digest.update("\0".join(catalog.item_ids).encode())
+        digest.update(catalog.catalog_digest())
 
         def load(shard: int) -> Part:
             return cut(self._dataset(self.rows(shard), kept, name), settings, borders, whole=False)

@@ -1,15 +1,16 @@
 """`driftline get`: the last list of a user."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from confluent_kafka import Message
 
-from stream.cli.common import Output, Run, app, command
-from stream.cli.reading import Start, partition_count, read
+from stream.cli.common import Output, Run, app, cell, command
 from stream.contract.times import iso_utc
 from stream.errors import ReadError
+from stream.reading import Start, partition_count, read
 
 
 @command(app)
@@ -23,6 +24,9 @@ def get(
     ] = False,
 ) -> None:
     """Show the last list of a user, with the reason of each item, or the user's interests.
+
+    Where ranking.parts is set, also how much of each score came from the network, the rules, the user's own counts and
+    popularity.
 
     Reads the user's partition of the recommendations topic to its end. Ends with 1 when there is no list.
     """
@@ -62,19 +66,19 @@ def get(
         kinds = any(row["kind"] for row in rows)
         run.show(rows, [name for name in _INTEREST_COLUMNS if name != "kind" or kinds])
     else:
-        run.show([_row(item) for item in data["items"]])
+        run.show([_row(item, found.parts) for item in data["items"]])
 
 
 _INTEREST_COLUMNS = ("interest", "kind", "weight", "share", "trend", "first seen", "last seen")
 
 
-def _row(item: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "rank": item["rank"],
-        "item": item["item_id"],
-        "score": item["score"],
-        "reasons": "; ".join(_reason(reason) for reason in item.get("reasons", ())),
-    }
+def _row(item: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    row = {"rank": item["rank"], "item": item["item_id"], "score": item["score"]}
+    if parts:  # ranking.parts is set
+        given = zip(parts, item.get("parts", ()), strict=False)
+        row["parts"] = ", ".join(f"{name} {cell(amount)}" for name, amount in given if amount)
+    row["reasons"] = "; ".join(_reason(reason) for reason in item.get("reasons", ()))
+    return row
 
 
 def _interest(interest: dict[str, Any]) -> dict[str, Any]:

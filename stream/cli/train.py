@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from stream.cli.common import Output, Run, app, command
-from stream.cli.reading import End, Start, records
 from stream.errors import RefusedError
+from stream.reading import End, Start, records
 
 # Seconds between two lines where there is no terminal to draw a bar on.
 _LINE_EVERY_S = 10.0
@@ -59,6 +59,13 @@ def train(
     layout: Annotated[
         str | None, typer.Option(help="What the files are, where their names and content do not tell.")
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the items are: a catalogue as `driftline produce --items` takes it."),
+    ] = None,
+    items_topic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The same from this topic of items, as it is now.")
+    ] = None,
     protocol: Annotated[
         HeldOut,
         typer.Option(help="What is held out for a test: nothing, each user's last item, or the newest events."),
@@ -70,7 +77,7 @@ def train(
     ] = 20_000,
     dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Share of activations left out in training.")] = 0.2,
     content: Annotated[
-        bool, typer.Option(help="Let category and words of the name add to an item's embedding.")
+        bool, typer.Option(help="Let category, brand, price and words of name and text add to an item's embedding.")
     ] = True,
     max_seconds: Annotated[
         float, typer.Option("--max-seconds", "--seconds", min=1, help="Stop here, though steps are left.")
@@ -98,26 +105,34 @@ def train(
 
     A part of the log validates: it tells how good the model is (hr@10: how often the next item is among ten). A
     training that was killed goes on where it last saved, to the same model; the same command starts it again.
+
+    What an item is (category, item_name, brand, price) is taken from its first event that tells it. A catalogue goes
+    before that, by its name, category (a path may be written A > B > C), brand, price (all in one currency) and text;
+    its items that are in no event are left out. What items have in common helps those that few took.
     """
     from model.artifact import MANIFEST, save_artifact  # late: torch
     from model.training.checkpoint import Checkpoint
     from model.training.choose import Lists
-    from model.training.dataset import LogReader, load_dataset
+    from model.training.dataset import LogReader
     from model.training.loop import train as train_model
     from model.training.settings import TrainSettings
     from model.training.shards import ROWS_OF_A_SHARD, Shards, estimate_rows
     from model.training.source import in_memory
     from stream.cli.topic_log import read_topic
+    from stream.cli.train_items import item_file, items_of_file, items_of_topic
 
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists())):
         raise RefusedError(f"{out} is there and holds no model. Give an empty folder, or a new one, with --out.")
     if (topic is None) == (not data):
         raise RefusedError("Give files or folders of events, or a topic with --topic: one of the two.")
+    if items is not None and items_topic is not None:
+        raise RefusedError("Give a catalogue as a file with --items, or a topic with --items-topic: one of the two.")
     if min_item_events > 1 and protocol is not HeldOut.all:
         raise RefusedError(
             f"--min-item-events would change what {protocol} holds out, and `driftline evaluate` would ask what was "
             "learnt. Leave these items out of the files, or train with --protocol all."
         )
+    catalog = None if items is None else item_file(items)
     span = Start.parse(start, int(time.time() * 1000)), End.parse(end)
     settings = TrainSettings(
         name=name,
@@ -145,24 +160,36 @@ def train(
         rows = estimate_rows(files, layout)
         if topic is not None:
             rows = records(run.settings, topic, *span)
+        parts = None
         if rows > memory_events:
             run.say(f"About {rows:,} events: reading them into parts on disk, in {folder} ...")
             parts = Shards(folder / "shards", rows // ROWS_OF_A_SHARD + 1, session_gap_s=gap_s)
             stack.enter_context(parts)
-            if topic is None:
-                parts.read_files(files, layout)
-            else:
-                parts.write(read_topic(run.settings, topic, *span, parts.reader, broken))
-            source = parts.source(settings, min_item_events=min_item_events, name=label)
+        reader = LogReader() if parts is None else parts.reader
+        if topic is None:
+            steps = reader.read_files(files, layout)
         else:
-            if topic is None:
-                log = load_dataset(files, min_item_events=min_item_events, session_gap_s=gap_s, layout=layout)
-            else:
-                reader = LogReader()
-                for _ in read_topic(run.settings, topic, *span, reader, broken):
-                    pass
-                log = reader.dataset(min_item_events=min_item_events, session_gap_s=gap_s, source=label)
+            steps = read_topic(run.settings, topic, *span, reader, broken)
+        if parts is None:
+            for _ in steps:
+                pass
+        else:
+            parts.write(steps)
+        if catalog is not None:
+            described = reader.describe(
+                items_of_file(catalog, reader.item_numbers, run.settings.catalog.category_level)
+            )
+            run.say(f"{items} tells of {described:,} of the log's {len(reader.item_numbers):,} items.")
+        elif items_topic is not None:
+            found, broken_items = items_of_topic(run.settings, items_topic, reader.item_numbers)
+            described = reader.describe(found)
+            left_out = f"; {broken_items:,} broken records were left out" if broken_items else ""
+            run.say(f"{items_topic} tells of {described:,} of the log's {len(reader.item_numbers):,} items{left_out}.")
+        if parts is None:
+            log = reader.dataset(min_item_events=min_item_events, session_gap_s=gap_s, source=label)
             source = in_memory(log, settings)
+        else:
+            source = parts.source(settings, min_item_events=min_item_events, name=label)
         if broken:
             told = ", ".join(f"{reason} {count:,}" for reason, count in broken.most_common())
             run.say(f"{broken.total():,} broken events were left out: {told}.")

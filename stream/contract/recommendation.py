@@ -56,6 +56,10 @@ class Recommendation(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True)
     strategy: Annotated[str, Meta(description="'hybrid', or 'popular' for a user nobody knows yet.")]
     interests: Annotated[list[Interest], Meta(description="The user's strongest interests, best first.")]
     items: Annotated[list[RankedItem], Meta(description="The items, best first.")]
+    parts: Annotated[
+        tuple[str, ...],
+        Meta(description="What the scores are made of, in the order of the items' parts; absent unless asked for."),
+    ] = ()
     experiment: Annotated[Experiment | None, Meta(description="The experiment the user takes part in.")] = None
     tenant: Annotated[str, Meta(description="Whose user, when several share the topics; absent for none.")] = ""
     domain: Annotated[str, Meta(description="The domain that the list is limited to; absent for none.")] = ""

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--basket-weight", type=float, default=0.0)
     parser.add_argument("--counted-items", type=int, default=StateSettings().max_counted_items)
     parser.add_argument("--learnt", action="store_true", help="with a learnt blend of 24 and 12 hidden units")
+    parser.add_argument("--parts", action="store_true", help="with the parts of each score (ranking.parts)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
 
@@ -64,7 +65,7 @@ def main() -> None:
         blend = {name: numbers.standard_normal(shapes[name]).astype(np.float32) for name in LearntBlend.ARRAYS}
         artifact = dataclasses.replace(artifact, blend=blend)
     settings = StateSettings(max_counted_items=args.counted_items)
-    ranking = RankingSettings(exclude=args.exclude, basket_weight=args.basket_weight)
+    ranking = RankingSettings(exclude=args.exclude, basket_weight=args.basket_weight, parts=args.parts)
     recommender = Recommender(artifact, settings, ranking)
 
     def event(number: int, time_ms: int) -> Interaction:

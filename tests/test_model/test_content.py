@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.content import PRICE_BUCKETS, Content, item_features
+from model.content import PRICE_BUCKETS, TEXT_WORDS, Content, item_features
 
 
 def test_features_shared_by_items_are_named_and_those_of_one_item_left_out() -> None:
@@ -52,3 +52,21 @@ def test_the_sum_of_an_items_features_is_scaled_by_their_number() -> None:
     out = content()
     torch.testing.assert_close(out[0], (table["word=x"] + table["word=y"]) / 2**0.5)
     torch.testing.assert_close(out[2], table["word=x"])
+
+
+def test_words_of_a_description_are_features_as_words_of_the_name() -> None:
+    features = item_features(
+        ["a", "b", "c"], ["Red shoe", "Boot", "c"], ["", "", ""], texts=["A shoe, RED; suede", "red suede only", ""]
+    )
+    assert features.of(0) == ["word=red", "word=suede"]
+    assert features.of(1) == ["word=red", "word=suede"]
+    assert features.of(2) == []
+
+
+def test_of_a_description_the_rarest_words_that_others_share_are_taken() -> None:
+    n = TEXT_WORDS + 5
+    pairs = " ".join(f"pair{k:02d}" for k in range(n))  # two items have each of these
+    texts = [f"common own{k} {pairs if k < 2 else ''}" for k in range(4)]
+    features = item_features(list("abcd"), list("abcd"), [""] * 4, texts=texts)
+    assert features.of(0) == features.of(1) == [f"word=pair{k:02d}" for k in range(TEXT_WORDS)]
+    assert features.of(2) == features.of(3) == ["word=common"]

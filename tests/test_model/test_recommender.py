@@ -144,7 +144,7 @@ def run(
 def test_states_and_lists_do_not_depend_on_the_cuts(artifact: Artifact, exclude: str, learnt: bool) -> None:
     if learnt:
         artifact = dataclasses.replace(artifact, blend=_blend())
-    ranking = RankingSettings(exclude=exclude, basket_weight=0.5, trend_refresh_events=256)  # type: ignore[arg-type]  # parametrised
+    ranking = RankingSettings(exclude=exclude, basket_weight=0.5, trend_refresh_events=256, parts=True)  # type: ignore[arg-type]  # parametrised
     recommender = Recommender(artifact, SETTINGS, ranking)
     log = a_log(3000)
     states, lists = run(recommender, log, [])
@@ -155,7 +155,7 @@ def test_states_and_lists_do_not_depend_on_the_cuts(artifact: Artifact, exclude:
         cuts = sorted(draw.sample(range(1, len(log)), pieces))
         again = run(recommender, log, cuts, store=True)
         assert again[0] == states
-        assert again[1] == lists  # items, scores, reasons, interests
+        assert again[1] == lists  # items, scores and their parts, reasons, interests
     if exclude == "seen":
         assert run(recommender, log, list(range(1, len(log)))) == (states, lists)
 

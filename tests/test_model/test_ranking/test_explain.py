@@ -43,7 +43,7 @@ def reasons_of(artifact, state_settings, make_block):
         values, lowest = np.zeros((2, serving.width), np.float32), np.zeros(2, np.float32)
         scores = Scores(iter([values]), candidates.rules(block), candidates.basket(block))
         found = explainer.find(block, 0, values, listed, lowest, scores, personal=personal)
-        made = explainer.reasons(block, listed, scores, [found], explainer.interests(block))
+        made = explainer.reasons(block, listed, scores, found, explainer.interests(block))
         assert len(made) == 2 * len(tokens)
         return {token: why[0] for token, why in zip(tokens, made[len(tokens) :], strict=True)}
 

@@ -125,6 +125,60 @@ def test_lists_do_not_depend_on_the_size_of_a_block(monkeypatch, rank) -> None:
     assert rank(*users) == together
 
 
+KNOWN = ["view milk", "purchase milk", "view hammer"]
+
+
+def test_parts_of_a_score_add_up_to_it(rank) -> None:
+    made, stranger = rank(KNOWN, ["view drill"], parts=True, basket_weight=0.5)
+    assert made.parts == ("network", "rules", "personal", "popularity")
+    of = {item.item_id: dict(zip(made.parts, item.parts, strict=True)) for item in made.items}
+    assert of["milk"]["personal"] > 0.0 == of["bread"]["personal"]
+    assert of["bread"]["rules"] > 0.0 == of["milk"]["rules"]
+    assert stranger.strategy == "popular"
+    assert stranger.parts == ("popularity", "interest")
+    assert all(item.parts[1] > 0.0 for item in stranger.items[:3])  # tools
+    assert stranger.items[3].parts[1] == 0.0
+    for item in made.items:
+        assert sum(item.parts) == pytest.approx(item.score, abs=0.03)  # four roundings to 0.01
+    for item in stranger.items:
+        assert sum(item.parts) == pytest.approx(item.score, abs=3e-6)
+
+
+def test_a_list_shorter_than_asked_for_has_parts_of_its_items_only(rank) -> None:
+    (made,) = rank(KNOWN, parts=True, list_size=50, exclude="seen")
+    assert len(made.items) == 6
+    assert np.isfinite([item.parts for item in made.items]).all()
+
+
+def test_parts_are_absent_unless_asked_for_and_change_nothing_else(rank) -> None:
+    users = (KNOWN, ["view drill"])
+    plain, told = rank(*users), rank(*users, parts=True)
+    for made in plain:
+        assert made.parts == ()
+        assert b"parts" not in msgspec.json.encode(made.items)
+    for made in told:
+        assert all(item.parts for item in made.items)
+        made.parts = ()
+        for item in made.items:
+            item.parts = []
+    assert told == plain
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_parts_do_not_depend_on_who_else_is_ranked(artifact, state_settings, make_request, learnt) -> None:
+    if learnt:
+        draw = np.random.default_rng(0)
+        shapes = {"w1": (6, len(FEATURES)), "b1": (6,), "w2": (4, 6), "b2": (4,), "w3": (1, 4)}
+        blend = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        artifact = dataclasses.replace(artifact, blend=blend)
+    settings = RankingSettings(list_size=4, exclude="session", parts=True)
+    pipeline = Pipeline(artifact, ItemIndex(artifact.item_ids), Serving(artifact), state_settings, settings)
+    users = [["view milk"], ["purchase hammer", "view bread"], ["session_start"], ["hide milk", "like jam"]] * 40
+    together = pipeline.rank([make_request(*events) for events in users])
+    for at in (0, 1, 2, 3, 150, 159):
+        assert pipeline.rank([make_request(*users[at])]) == [together[at]]
+
+
 def test_no_request_is_no_list(rank) -> None:
     assert rank() == []
 

@@ -12,9 +12,11 @@ from model.errors import ArtifactError
 from model.ranking import rerank
 from model.ranking.block import Block
 from model.ranking.candidates import EPSILON, Candidates
+from model.ranking.explain import Explainer
 from model.ranking.fallback import Popular
 from model.ranking.features import FEATURES
 from model.ranking.index import ItemIndex
+from model.ranking.lists import PARTS
 from model.ranking.rerank import LearntBlend, LearntInputs, LogLinear, TopItems
 from model.ranking.settings import RankingSettings
 from model.serving import BLOCK, LANES, Serving
@@ -91,6 +93,67 @@ def test_a_weight_of_zero_saves_the_rules(artifact, make_block) -> None:
     assert scores.basket is None
 
 
+def listed_parts(scorer: LogLinear | LearntBlend, block: Block, tokens: list[int]) -> tuple[Any, Any]:
+    """Scores [B, L] of the same tokens for each row, and their parts [B, L, P]."""
+    scores = scorer.score(block)
+    values = next(scores.tiles)
+    listed = np.tile(np.array(tokens, np.int64), (block.rows, 1))
+    best = np.take_along_axis(values[: block.rows], listed, axis=1)
+    lowest = np.full(block.rows, -np.inf, np.float32)
+    explainer = Explainer(untrained_artifact([f"i{k}" for k in range(8)]), StateSettings(), values.shape[1])
+    hits = explainer.find(block, 0, values, listed, lowest, scores, personal=True)
+    return best, scorer.parts(block, listed, best, scores, hits)
+
+
+def test_the_log_linear_parts_are_its_terms(artifact, make_block) -> None:
+    draw = np.random.default_rng(0)
+    artifact = dataclasses.replace(artifact, item_bias=draw.standard_normal(8).astype(np.float32))
+    ranking = RankingSettings(
+        network_weight=0.7,
+        basket_weight=0.4,
+        personal_weight=2.0,
+        popularity_weight=0.3,
+        rules_age_decay=0.5,
+        exclude="none",
+    )
+    scorer = LogLinear(Candidates(artifact, Serving(artifact), ranking), ranking)
+    block = make_block(*USERS, ["view jam", "view milk"])
+    # The last user's partition has another taste.
+    other = Popular(artifact.popularity[::-1].copy(), 3)
+    block.popular, block.popular_of = [popular_of(artifact), other], np.array([0, 0, 0, 1])
+    best, parts = listed_parts(scorer, block, [2, 1, 3, 7])
+    np.testing.assert_allclose(parts.sum(axis=2), best, atol=1e-4)
+    network, rules, personal, popularity = parts[0].T
+    np.testing.assert_allclose(network, 0.7 * artifact.item_bias[[2, 1, 3, 7]], atol=1e-4)
+    # Bread -> butter .5; milk, an item older: .6/2 to bread and .4/2 to butter. Baskets: bread + jam.
+    expected = [np.log1p(0.7 / EPSILON), np.log1p(0.3 / EPSILON), 0.4 * np.log1p(1.0 / EPSILON), 0.0]
+    np.testing.assert_allclose(rules, expected, rtol=1e-5)
+    np.testing.assert_allclose(personal, [0.0, 2.0 * np.log1p(8.0), 0.0, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(popularity, 0.3 * np.log(artifact.popularity[[2, 1, 3, 7]] * 8 + 0.01), rtol=1e-5)
+    _, rules, _, popularity = parts[3].T
+    np.testing.assert_allclose(popularity, 0.3 * np.log(other.share[[2, 1, 3, 7]] * 8 + 0.01), rtol=1e-5)
+    # Bread follows milk, and is in baskets with jam.
+    assert rules[1] == pytest.approx(np.log1p(0.6 / EPSILON) + 0.4 * np.log1p(1.0 / EPSILON), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "part"),
+    [
+        (("network_weight",), "network"),
+        (("rules_weight", "basket_weight"), "rules"),
+        (("personal_weight",), "personal"),
+        (("popularity_weight",), "popularity"),
+    ],
+)
+def test_a_part_of_no_weight_gives_nothing(artifact, make_block, weights: tuple[str, ...], part: str) -> None:
+    artifact = dataclasses.replace(artifact, item_bias=np.arange(8, dtype=np.float32))
+    for change in ({}, dict.fromkeys(weights, 0.0)):
+        ranking = RankingSettings(**{"basket_weight": 0.5, "exclude": "none", **change})
+        scorer = LogLinear(Candidates(artifact, Serving(artifact), ranking), ranking)
+        _, parts = listed_parts(scorer, make_block(*USERS), [2, 1, 3, 7])
+        assert bool(np.abs(parts[..., PARTS.index(part)]).max() < 1e-5) == bool(change)
+
+
 # --- learnt
 
 
@@ -153,6 +216,23 @@ def test_for_evaluation_what_is_hidden_takes_no_candidates_place_and_the_rest_st
         if len(behind):
             assert some[row, behind].max() < some[row, chosen].min()
             assert (np.diff(some[row, behind]) <= 0).all()
+
+
+def test_the_learnt_parts_add_up_alike_where_all_items_are_candidates_and_where_some_are(
+    monkeypatch, artifact, make_block
+) -> None:
+    ranking = RankingSettings(list_size=3)
+    artifact = dataclasses.replace(artifact, blend=a_blend())
+    candidates = Candidates(artifact, Serving(artifact), ranking)
+    block = make_block(USERS[0], USERS[0])
+    listed = [3, 1, 2]
+    best, parts = listed_parts(LearntBlend(candidates, artifact, ranking), block, listed)
+    nothing = by_hand(a_blend(), np.zeros((len(FEATURES), 1), np.float32))
+    np.testing.assert_allclose(parts.sum(axis=2), best - nothing, atol=1e-4)
+    monkeypatch.setattr(rerank, "ALL_ITEMS_UP_TO", 7)
+    monkeypatch.setattr(rerank, "CANDIDATES", 3)
+    _, of_some = listed_parts(LearntBlend(candidates, artifact, ranking), block, listed)
+    np.testing.assert_allclose(of_some, parts, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

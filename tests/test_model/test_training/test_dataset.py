@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from model.errors import DatasetError
 from model.training.dataset import Dataset, EventRow, LogReader, dataset_from_arrays, load_dataset, parse_time_ms
+from model.training.details import ItemDetails
 from state.weights import PURCHASE, SESSION_START
 
 JAN_MS = 1767225600000  # 2026-01-01T00:00:00Z
@@ -121,6 +124,92 @@ def test_an_item_has_the_domain_of_its_first_event_that_names_one(tmp_path: Path
     ]
     assert load_dataset(write(tmp_path / "log.jsonl", events)).item_domains == ["books", "films", ""]
     assert load_dataset(write(tmp_path / "log.jsonl", events[:1])).item_domains == []
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_an_item_has_the_brand_and_price_of_the_first_event_that_tells_them(tmp_path: Path, ending: str) -> None:
+    told = [("a", None, None), ("a", "acme", 2.5), ("a", "solo", 9.0), ("b", None, 0.0), ("c", "solo", 3.0)]
+    events = [
+        {"user_id": "u", "item_id": item, "event_type": "view", "occurred_at": JAN_MS + k}
+        | ({"brand": brand} if brand else {})
+        | ({"price": price} if price is not None else {})
+        for k, (item, brand, price) in enumerate(told)
+    ]
+    data = load_dataset(write(tmp_path / f"log.{ending}", events))
+    assert data.item_brands == ["acme", "", "solo"]
+    assert data.item_prices == [2.5, None, 3.0]
+    less = load_dataset(write(tmp_path / f"less.{ending}", events[:1]))
+    assert less.item_brands == less.item_prices == less.listed == []
+
+
+def test_brands_and_prices_of_an_event_of_several_items(tmp_path: Path) -> None:
+    lines = [{"item_id": "a", "brand": "acme", "price": "2.5"}, {"item_id": "b", "brand": 7}]
+    event = {"user_id": "u", "event_type": "purchase", "occurred_at": JAN_MS, "items": lines}
+    data = load_dataset(write(tmp_path / "log.jsonl", [event]))
+    assert (data.item_brands, data.item_prices) == (["acme", "7"], [2.5, None])
+
+
+@pytest.mark.parametrize(("ending", "row"), [("jsonl", 2), ("csv", 3), ("parquet", 2)])
+def test_a_price_that_is_no_number_is_named(tmp_path: Path, ending: str, row: int) -> None:
+    events = [EVENTS[0] | {"price": "5"}, EVENTS[1] | {"price": "9 EUR"}]
+    log = write(tmp_path / f"log.{ending}", events)
+    with pytest.raises(DatasetError, match=rf"log\.{ending}, row {row}, column price: '9 EUR' is no number"):
+        load_dataset(log)
+
+
+def test_a_parquet_column_of_lists_is_named(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.parquet", [EVENTS[0] | {"brand": [["acme"]]}])
+    with pytest.raises(DatasetError, match=r"log\.parquet, from row 1, column brand: .*write single values"):
+        load_dataset(log)
+
+
+def test_prices_of_parquet_may_be_money(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.parquet", [EVENTS[0] | {"price": Decimal("2.50")}])
+    assert load_dataset(log).item_prices == [2.5]
+
+
+def described(*events: dict[str, Any]) -> Dataset:
+    reader = LogReader()
+    for k, event in enumerate(events):
+        reader.add("here", EventRow("view", JAN_MS + k, "u", **event))
+    catalog = {
+        "a": ItemDetails(name="Assam", category="leaf", path="drinks > leaf", text="black"),
+        "never": ItemDetails(name="Never taken"),
+    }
+    assert reader.describe(catalog) == 1
+    return reader.dataset(min_item_events=1, session_gap_s=1800, source="log")
+
+
+EVENTS_OF_ITEMS = (
+    {"item_id": "a", "category": "tea", "price": 4.0},
+    {"item_id": "b", "category": "milk", "brand": "acme"},
+)
+
+
+def test_a_catalogue_goes_before_events_and_adds_no_items() -> None:
+    data = described(*EVENTS_OF_ITEMS)
+    assert data.item_ids == ["a", "b"]
+    assert (data.item_names, data.item_categories) == (["Assam", "b"], ["leaf", "milk"])
+    assert data.select(data.item == 0).listed == data.listed  # a part keeps the catalogue
+
+
+def test_what_only_untold_events_tell_of_an_item_is_not_known_but_what_the_catalogue_tells_is() -> None:
+    data = described(*EVENTS_OF_ITEMS)
+    listed = ItemDetails("Assam", "leaf", "drinks > leaf", "", None, "black")
+    assert data.details(np.array([True, True])) == [
+        ItemDetails("Assam", "leaf", "drinks > leaf", "", 4.0, "black"),
+        ItemDetails("b", "milk", "milk", "acme", None, ""),
+    ]
+    assert data.details(np.array([False, False])) == [listed, ItemDetails()]
+
+
+def test_another_catalogue_is_another_fingerprint() -> None:
+    item, other = EVENTS_OF_ITEMS
+    seen = [described(item, other)]
+    seen += [described(item, other | change) for change in ({"brand": "solo"}, {"price": 1.0}, {"category": "x"})]
+    seen.append(replace(seen[0], listed=[]))
+    assert len({data.fingerprint()["sha256"] for data in seen}) == len(seen)
+    assert described(item, other).fingerprint() == seen[0].fingerprint()
 
 
 def test_an_event_sent_twice_is_one_row(tmp_path: Path) -> None:
@@ -252,11 +341,13 @@ def test_parquet_in_columns_is_as_row_by_row(tmp_path: Path, change: dict[str, A
             "anonymous_id": "x",
             "item_id": f"i{int(draw.integers(0, 20))}",
             "category": ["", "tea", None, "milk"][k % 4],
+            "brand": ["", "acme", None, "solo"][k % 4],
+            "price": [None, float("nan"), 0.0, -1.0, 2.5, 4.0][k % 6],
             **(change if k % 10 == 0 else dict.fromkeys(change) | {"event_type": kinds[k % 5]}),
         }
         for k in range(300)
     ]
-    lines = [{name: value for name, value in event.items() if value is not None} for event in events]
+    lines = [{name: value for name, value in event.items() if value is not None and value == value} for event in events]
     by_row, by_column = (
         load_dataset(write(tmp_path / "a.jsonl", lines)),
         load_dataset(write(tmp_path / "a.parquet", events)),
@@ -264,6 +355,8 @@ def test_parquet_in_columns_is_as_row_by_row(tmp_path: Path, change: dict[str, A
     assert rows(by_row) == rows(by_column)
     assert by_row.type.tolist() == by_column.type.tolist()
     assert by_row.item_categories == by_column.item_categories
+    assert by_row.item_brands == by_column.item_brands != []
+    assert by_row.item_prices == by_column.item_prices != []
     assert by_row.user_ids == by_column.user_ids
 
 

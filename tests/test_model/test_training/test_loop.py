@@ -1,6 +1,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from model.artifact import load_artifact, save_artifact
 from model.errors import DatasetError, TrainingError
 from model.evaluation.splits import leave_one_out, temporal
 from model.training.choose import Lists
+from model.training.counts import count
 from model.training.dataset import Dataset, dataset_from_arrays
-from model.training.loop import train
+from model.training.details import NOTHING, ItemDetails
+from model.training.loop import _content, train
 from model.training.settings import Protocol, Refit, TrainSettings
 from state.weights import PURCHASE
 
@@ -145,6 +148,28 @@ def test_what_only_the_test_part_tells_of_an_item_is_not_known() -> None:
     artifact = train(data, replace(TINY, epochs=2, protocol="leave-one-out"))
     assert artifact.item_categories == ["a", "b", "c", "d", ""]
     assert artifact.popularity[4] == 0.0
+
+
+def test_what_the_catalogue_tells_of_an_item_is_known_without_a_learnt_event() -> None:
+    """Items 4 and 5 are held out; the catalogue says that 4 is of the kind that item 0 is."""
+    data = dataset([0] * 6 + [1] * 6, [0, 1, 2, 3, 0, 4, 0, 1, 2, 3, 1, 5], [*range(6), *range(6)], 6, None)
+    kind = ItemDetails(category="a", path="top > a")
+    data = replace(data, item_categories=list("abcdaf"), listed=[kind, *[NOTHING] * 3, kind, NOTHING])
+    artifact = train(data, replace(TINY, epochs=1, protocol="leave-one-out"))
+    assert artifact.item_categories == ["a", "b", "c", "d", "a", ""]
+    features = _content(data, count(6, 60.0, [leave_one_out(data).train]))
+    assert features is not None
+    assert features.of(0) == features.of(4) == ["category=top", "category=top > a"]
+    assert features.of(5) == []
+
+
+@pytest.mark.parametrize("change", [{"item_brands": ["x", "y"] * 6}, {"item_prices": [1.0, 9.0] * 6}])
+def test_brands_and_prices_are_learnt_and_switched_off_with_content(change: dict[str, Any]) -> None:
+    settings = replace(TINY, epochs=2)
+    plain, told = circles(), replace(circles(), **change)
+    assert train(told, settings).checksum == train(told, settings).checksum != train(plain, settings).checksum
+    settings = replace(settings, content=False)
+    assert train(told, settings).checksum == train(plain, settings).checksum
 
 
 def test_refit_decides_what_the_validation_part_adds() -> None:

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import DatasetError
-from model.training.dataset import Dataset, load_dataset
+from model.training.dataset import Dataset, LogReader, load_dataset
+from model.training.details import ItemDetails
 from model.training.loop import train
 from model.training.settings import Protocol, TrainSettings
 from model.training.shards import Shards, estimate_rows
@@ -118,6 +119,26 @@ def test_the_same_shards_make_the_same_model(tmp_path: Path) -> None:
     memory = train(load_dataset(log), SETTINGS)
     np.testing.assert_array_equal(memory.rules_to, made[0].rules_to)
     np.testing.assert_allclose(memory.popularity, made[0].popularity, rtol=1e-4)
+
+
+def test_a_catalogue_is_told_from_disk_as_from_memory(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.jsonl")
+    catalog = {"i1": ItemDetails("One", "odd", "numbers > odd", "acme", 2.5, "the first")}
+    reader = LogReader()
+    list(reader.read_files([log]))
+    assert reader.describe(catalog) == 1
+    memory = reader.dataset(min_item_events=2, session_gap_s=1800, source="log")
+    with Shards(tmp_path / "shards", 4) as shards:
+        shards.read_files([log])
+        plain = shards.source(SETTINGS, min_item_events=2)
+    with Shards(tmp_path / "shards", 4) as shards:
+        shards.read_files([log])
+        shards.reader.describe(catalog)
+        source = shards.source(SETTINGS, min_item_events=2)
+        learnt = [part.learn for part in source.parts()]
+    assert source.fingerprint["sha256"] != plain.fingerprint["sha256"]
+    assert all(data.catalog_digest() == memory.catalog_digest() for data in (source.catalog, *learnt))
+    assert memory.listed[memory.item_ids.index("i1")] == catalog["i1"]
 
 
 def test_left_overs_of_a_killed_run_are_emptied(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from model.artifact import load_artifact
 
@@ -89,6 +90,69 @@ def test_from_disk_as_from_memory(driftline, tmp_path: Path) -> None:
     assert memory.item_ids == disk.item_ids
     assert (memory.rules_to[:, 0] == disk.rules_to[:, 0]).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "log.jsonl", "memory"]
+
+
+def a_catalog(path: Path, **first: Any) -> Path:
+    items = [
+        {"item_id": f"i{n}", "name": f"Item {n}", "brand": "ab"[n % 2], "category": ["All", "xy"[n % 2]]}
+        for n in range(15)
+    ]
+    items[0] |= first
+    path.write_text("\n".join(map(json.dumps, items)))
+    return path
+
+
+def test_a_catalogue_tells_what_the_items_are(driftline, tmp_path: Path) -> None:
+    flags = (str(a_log(tmp_path / "log.jsonl")), "--epochs", "1", "--threads", "1", "--items")
+    made = []
+    for name, first in (("a", {}), ("b", {}), ("c", {"text": "item of b"})):
+        items = str(a_catalog(tmp_path / "items.jsonl", **first))
+        done = driftline("train", *flags, items, "--out", str(tmp_path / name))
+        assert done.code == 0, done.err
+        assert "items.jsonl tells of 12 of the log's 12 items" in done.err
+        made.append(load_artifact(tmp_path / name))
+    assert sorted(zip(made[0].item_ids, made[0].item_names, made[0].item_categories, strict=True))[:2] == [
+        ("i0", "Item 0", "x"),
+        ("i1", "Item 1", "y"),
+    ]
+    assert made[0].checksum == made[1].checksum
+    assert made[0].data == made[1].data != made[2].data
+
+
+def test_a_catalogue_that_changed_is_another_training(driftline, tmp_path: Path) -> None:
+    log, checkpoint = str(a_log(tmp_path / "log.jsonl")), str(tmp_path / "kept")
+    flags = (
+        log,
+        "--out",
+        str(tmp_path / "model"),
+        "--checkpoint",
+        checkpoint,
+        "--checkpoint-every",
+        "0",
+        "--threads",
+        "1",
+    )
+    first = driftline("train", *flags, "--items", str(a_catalog(tmp_path / "items.jsonl")), "--seconds", "1")
+    assert "Time was over" in first.err
+    done = driftline("train", *flags, "--items", str(a_catalog(tmp_path / "items.jsonl", brand="new")))
+    assert done.code == 1
+    assert "of another training" in done.err
+
+
+def test_a_catalogue_that_is_wrong_is_refused(driftline, tmp_path: Path) -> None:
+    flags = ("train", str(a_log(tmp_path / "log.jsonl")), "--out", str(tmp_path / "model"), "--items")
+    for file, told in (
+        (
+            a_catalog(tmp_path / "items.jsonl", price="dear"),
+            "items.jsonl, row 1: the value is no item (Expected `float | ",
+        ),
+        (tmp_path / "none.jsonl", "none.jsonl"),
+        (a_catalog(tmp_path / "items.txt"), "cannot tell what"),
+    ):
+        done = driftline(*flags, str(file))
+        assert done.code == 2
+        assert told in done.err
+    assert "one of the two" in driftline(*flags, str(file), "--items-topic", "items").err
 
 
 def test_files_or_a_topic(driftline, tmp_path: Path) -> None:

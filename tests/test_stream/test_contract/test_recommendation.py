@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ranking.lists import Interest, RankedItem, Reason
+from model.ranking.lists import PARTS, Interest, RankedItem, Reason
 from stream.contract.event import Experiment
 from stream.contract.recommendation import (
     ModelRef,
@@ -32,7 +32,11 @@ lists = st.builds(
     model=st.builds(ModelRef, texts, texts),
     strategy=st.sampled_from(["hybrid", "popular"]),
     interests=st.lists(st.builds(Interest, texts, numbers, numbers), max_size=3),
-    items=st.lists(st.builds(RankedItem, texts, counts, numbers, st.lists(reasons, max_size=2)), max_size=4),
+    items=st.lists(
+        st.builds(RankedItem, texts, counts, numbers, st.lists(reasons, max_size=2), st.lists(numbers, max_size=4)),
+        max_size=4,
+    ),
+    parts=st.just(()) | st.just(PARTS),
     experiment=st.none() | st.builds(Experiment, texts, texts),
 )
 
@@ -85,6 +89,27 @@ def test_on_the_wire() -> None:
             }
         ],
     }
+
+
+def test_parts_of_the_scores_on_the_wire() -> None:
+    value = encode_recommendation(
+        Recommendation(
+            recommendation_id="3-7-ab",
+            user_id="u1",
+            generated_at="2026-01-02T03:04:05.123Z",
+            trigger_event_id="e1",
+            events_applied=2,
+            source=Source("t", 3, 7),
+            model=ModelRef("glr", "1"),
+            strategy="hybrid",
+            interests=[],
+            items=[RankedItem("i1", 1, 4.2, [Reason("popular")], [3.1, 1.25, 0.0, -0.15])],
+            parts=PARTS,
+        )
+    )
+    read = msgspec.json.decode(value)
+    assert read["parts"] == ["network", "rules", "personal", "popularity"]
+    assert read["items"][0]["parts"] == [3.1, 1.25, 0.0, -0.15]
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"\xff", b'{"user_id":"\xff"}', b"[" * 100_000])
