@@ -6,6 +6,7 @@ d width, N users of the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,12 +35,14 @@ class FitSettings:
     seed: int = 1
     threads: int = 1
     max_seconds: float = 600.0
-    """Wall-clock of the fit; models that count instead of descending need a small part of it and do not look."""
+    """Of the fit, by `clock`; models that count instead of descending need a small part of it and do not look."""
     validation: Questions | None = None
     """Questions to stop by. Models without a stop do not read them."""
     progress: Progress | None = None
     device: str | None = None
     """Where networks are: cpu or cuda; None: the GPU if there is one."""
+    clock: Callable[[], float] = time.perf_counter
+    """Seconds; time.process_time counts those of the CPU, which other work on the machine does not shorten."""
 
 
 class Model(Protocol):

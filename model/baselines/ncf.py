@@ -21,7 +21,7 @@ _USERS_AT_ONCE = 16
 
 
 class NeuMf(nn.Module):
-    """B pairs, N users, n items, f factors; the dense tower is 4f -> 2f -> f."""
+    """B users, n items, f factors; the dense tower is 4f -> 2f -> f."""
 
     def __init__(self, users: int, items: int, factors: int) -> None:
         super().__init__()
@@ -38,17 +38,18 @@ class NeuMf(nn.Module):
         self.out = nn.Linear(2 * factors, 1)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Logits that the user takes the item. i64[B] each -> f32[B]."""
-        product = self.user_product(user) * self.item_product(item)  # B f
-        dense = self.tower(self.from_user(self.user_dense(user)) + self.from_item(self.item_dense(item)))  # B f
-        out: Tensor = self.out(torch.cat([product, dense], dim=1))[:, 0]  # B
+        """Logits that each user takes each of k items of their own. i64[B], i64[B, k] -> f32[B, k]."""
+        product = self.user_product(user)[:, None] * self.item_product(item)  # B k f
+        first = self.from_user(self.user_dense(user))[:, None] + self.from_item(self.item_dense(item))  # B k 2f
+        out: Tensor = self.out(torch.cat([product, self.tower(first)], dim=2))[..., 0]  # B k
         return out
 
     def all_items(self, user: Tensor) -> Tensor:
         """Logits of all items. i64[B] -> f32[B, n]."""
-        product = self.user_product(user)[:, None] * self.item_product.weight  # B n f
+        of_product, of_dense = self.out.weight[0].chunk(2)  # f each
+        product = (self.user_product(user) * of_product) @ self.item_product.weight.T  # B n
         first = self.from_user(self.user_dense(user))[:, None] + self.from_item(self.item_dense.weight)  # B n 2f
-        out: Tensor = self.out(torch.cat([product, self.tower(first)], dim=2))[..., 0]  # B n
+        out: Tensor = product + self.tower(first) @ of_dense + self.out.bias  # B n
         return out
 
 
@@ -63,7 +64,7 @@ class NCF:
 
     def __init__(self, factors: int = 32, learning_rate: float = 1e-3) -> None:
         self._factors = factors
-        self.descent = DescentSettings(learning_rate=learning_rate, weight_decay=0.0, patience=3)
+        self.descent = DescentSettings(learning_rate=learning_rate, weight_decay=0.0)
 
     def fit(self, train: Dataset, fit: FitSettings) -> None:
         torch.set_num_threads(fit.threads)
@@ -80,17 +81,14 @@ class NCF:
 
             def losses() -> Iterator[Tensor]:
                 for chosen in torch.split(torch.randperm(len(keys), device=self._device), self.batch):
-                    asked = user[chosen].repeat_interleave(self.negatives)  # B·negatives
-                    drawn = torch.randint(n, asked.shape, device=self._device)  # B·negatives
-                    key = asked * n + drawn
+                    drawn = torch.randint(n, (len(chosen), self.negatives), device=self._device)  # B negatives
+                    key = user[chosen, None] * n + drawn
                     at = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-                    free = keys[at] != key  # those the user took are no negatives
-                    logits = self._network(
-                        torch.cat([user[chosen], asked[free]]), torch.cat([item[chosen], drawn[free]])
-                    )  # B·(1 + negatives), less the taken
-                    truth = torch.zeros_like(logits)
-                    truth[: len(chosen)] = 1.0
-                    yield F.binary_cross_entropy_with_logits(logits, truth)
+                    logits = self._network(user[chosen], torch.cat([item[chosen, None], drawn], dim=1))
+                    truth, weight = torch.zeros_like(logits), torch.ones_like(logits)  # B 1+negatives
+                    truth[:, 0] = 1.0
+                    weight[:, 1:] = keys[at] != key  # those the user took are no negatives
+                    yield F.binary_cross_entropy_with_logits(logits, truth, weight)
 
             descend(self._network, losses, self.score, fit, self.descent)
 

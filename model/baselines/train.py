@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -46,13 +45,13 @@ def descend(
     score: Callable[[Questions], F32],
     fit: FitSettings,
     settings: DescentSettings,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train in place, and leave the weights that were best on validation; without one, the last.
 
     losses: the losses of an epoch's batches, each made when it is asked for.  score: as Model.score.
     Raises TrainingError when a loss is no number.
     """
+    clock = fit.clock
     began_s, step, best, worse, falls = clock(), 0, -1.0, 0, 0
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     kept = _copy(network)
@@ -73,7 +72,7 @@ def descend(
             raise TrainingError(f"The loss of step {step} is {last}; lower the learning rate.")
         network.eval()
         over = clock() - began_s > fit.max_seconds
-        hits = _hit_rate(score, fit.validation) if judged and fit.validation is not None else math.nan
+        hits = validation_hits(score, fit.validation) if judged and fit.validation is not None else math.nan
         if fit.progress is not None:
             fit.progress(step, last, hits, max(fit.max_seconds - (clock() - began_s), 0.0))
         if not judged or hits > best:
@@ -95,7 +94,7 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _hit_rate(score: Callable[[Questions], F32], questions: Questions) -> float:
+def validation_hits(score: Callable[[Questions], F32], questions: Questions) -> float:
     """HR@10 over a part of the questions; seen items are left out where fewer than half of the answers were seen."""
     if len(questions) > _VALIDATION_QUESTIONS:
         questions = questions.select(np.linspace(0, len(questions) - 1, _VALIDATION_QUESTIONS).astype(np.int64))

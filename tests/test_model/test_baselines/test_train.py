@@ -76,8 +76,8 @@ def test_stops_in_the_middle_of_an_epoch_when_time_is_up() -> None:
             yield -network.weight
 
     calls: list[tuple[int, float, float, float]] = []
-    fit = FitSettings(max_seconds=10.0, progress=lambda *call: calls.append(call))
-    descend(network, many, network.score, fit, STEP_OF_ONE, clock=lambda: float(next(now_s)))
+    fit = FitSettings(max_seconds=10.0, clock=lambda: float(next(now_s)), progress=lambda *call: calls.append(call))
+    descend(network, many, network.score, fit, STEP_OF_ONE)
     assert len(calls) == 1
     assert calls[0][0] == 11  # the eleventh look at the clock is beyond ten seconds
     assert calls[0][3] == 0.0
