@@ -19,6 +19,8 @@ from __future__ import annotations
 
 FORGET_ALL_MS = 2**63 - 1
 """As a limit of `model.recommender.Portion.keep_since_ms`: whatever is known of the user is older than that."""
+BEFORE_ALL = -(2**63)
+"""An offset before every other. Those of a log's own past are below 0: see stream.replay.backfill."""
 
 
 class ErasedUsers:
@@ -44,14 +46,14 @@ class ErasedUsers:
             requested_ms: timestamp of that record, ms since 1970.
         """
         users = self._by_partition.setdefault(partition, {})
-        known_offset, known_ms = users.get(user_hash, (-1, -1))
+        known_offset, known_ms = users.get(user_hash, (BEFORE_ALL, -1))
         users[user_hash] = max(known_offset, offset), max(known_ms, requested_ms)
-        self._reach[partition] = max(self._reach.get(partition, -1), offset)
+        self._reach[partition] = max(self._reach.get(partition, BEFORE_ALL), offset)
 
     def reach(self, partition: int) -> int:
-        """Largest offset of an erasure of the partition, -1 without one. Events from there on need not be looked up,
+        """Largest offset of an erasure of the partition, BEFORE_ALL without one. Events from there on need no look-up,
         but those that came from elsewhere: this keeps the look-up away from live traffic."""
-        return self._reach.get(partition, -1)
+        return self._reach.get(partition, BEFORE_ALL)
 
     def covers(self, partition: int, user_hash: str, offset: int, sent_ms: int | None = None) -> bool:
         """Whether an event came before an erasure of its user.
@@ -61,5 +63,5 @@ class ErasedUsers:
             user_hash: hash of its user's key.
             sent_ms: when it was first sent, if under another key, ms since 1970.
         """
-        erased_offset, requested_ms = self._by_partition.get(partition, {}).get(user_hash, (-1, -1))
+        erased_offset, requested_ms = self._by_partition.get(partition, {}).get(user_hash, (BEFORE_ALL, -1))
         return offset < erased_offset or (sent_ms is not None and sent_ms <= requested_ms)

@@ -289,6 +289,10 @@ class RocksStore:
             shutil.rmtree(self._path)
             self._db = self._open()
 
+    def flush(self) -> None:
+        """Put on disk what is only in memory: nothing of it is lost by a kill."""
+        self._db.flush()
+
     def close(self) -> None:
         """See Store. Flushes, so that a clean restart reads nothing again, and purges."""
         self.purge()

@@ -37,7 +37,9 @@ MAX_DELTA_EVENTS = 20_000
 """Events of a delta's record, 480 kB: an event may have a thousand items, and a chunk many such events."""
 
 _VERSION = 1
-_HEAD = struct.Struct("<BQIqqI")
+_BEFORE_ALL = -(2**62)
+"""The epoch of a partition of which nothing was read. Offsets may be below 0: see stream.replay.backfill."""
+_HEAD = struct.Struct("<BqIqqI")
 """Of both records: version, epoch, offsets of an epoch, reference time and newest time in ms, number of entries."""
 _EVENT = struct.Struct("<Qdq")
 """One event of a delta: item key, weight, time in ms."""
@@ -62,7 +64,7 @@ class Trend:
             raise ValueError(f"half_life_s {half_life_s} and refresh_events {refresh_events} must be above 0")
         self.half_life_s = half_life_s
         self.refresh_events = refresh_events
-        self.epoch = 0
+        self.epoch = _BEFORE_ALL
         self.snapshot_keys: U64 = np.empty(0, np.uint64)
         """Keys of the snapshot's items, in order of arrival."""
         self.snapshot_amounts: F64 = np.empty(0, np.float64)
@@ -72,7 +74,7 @@ class Trend:
         self.version = 0
         """Changes whenever `snapshot` does, so that arrays made from it can be kept."""
         self._half_life_ms = 1000.0 * half_life_s
-        self._next_epoch_offset = refresh_events
+        self._next_epoch_offset = (_BEFORE_ALL + 1) * refresh_events
         self._pending: dict[int, float] = {}  # amounts of this epoch, at reference time _pending_ref_ms
         self._pending_ref_ms = 0
         self._newest_ms = 0

@@ -37,10 +37,16 @@ class ErasureLog:
 
     Confirmations whose record the events topic has lost by retention are left out: the events before it are gone too.
     So are those at offsets that the topic never had: it was made anew, and what they speak of is not in it.
+
+    Args:
+        settings: the cluster and the topics.
+        past: what is read is older than all that the events topic ever held (stream.replay.backfill): every
+            confirmation counts then.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, past: bool = False) -> None:
         self._settings = settings
+        self._past = past
         self._next: dict[int, int] = {}
         self._ends: dict[int, tuple[int, int]] = {}
         self._foreign = 0
@@ -116,13 +122,16 @@ class ErasureLog:
         source = confirmed.source
         if source.topic != self._settings.topics.events:
             return  # erasures of several logs may share a topic
-        if source.partition not in self._ends:
-            self._ends[source.partition] = watermarks(consumer, source.topic, source.partition)
-        low, high = self._ends[source.partition]
-        if source.offset >= high:
-            self._foreign += 1
-        elif source.offset >= low:
-            self.users.add(source.partition, confirmed.user_hash, source.offset, _requested_ms(confirmed))
+        if not self._past:
+            if source.partition not in self._ends:
+                self._ends[source.partition] = watermarks(consumer, source.topic, source.partition)
+            low, high = self._ends[source.partition]
+            if source.offset < low:
+                return
+            if source.offset >= high:
+                self._foreign += 1
+                return
+        self.users.add(source.partition, confirmed.user_hash, source.offset, _requested_ms(confirmed))
 
 
 def _requested_ms(confirmed: ErasureConfirmed) -> int:

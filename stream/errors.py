@@ -7,6 +7,7 @@ DriftlineError                 (state.errors)
     ├── ContractError          bytes on one of our other topics that are not what belongs there
     ├── ProduceError           a file of events was not produced, or not whole
     ├── ReadError              a topic could not be read
+    ├── ReplayError            a replay cannot go on; run again, it goes on where it stopped
     └── RefusedError           refused before starting: exit code 2
         ├── SettingsError      a wrong setting
         ├── BrokerError        no broker, or one that cannot do what was asked
@@ -46,6 +47,10 @@ class ProduceError(StreamError):
 
 class ReadError(StreamError):
     """A topic could not be read, by a command that shows it."""
+
+
+class ReplayError(StreamError):
+    """A replay cannot go on. What it did so far stands; the same command goes on there."""
 
 
 class RefusedError(StreamError):

@@ -233,10 +233,10 @@ class WorkerSection(Section):
         description="So long after a user was forgotten the local store is rewritten where the state was, so that its "
         "bytes leave the disk; some 50 ms of work in the background. Shorter, and it is done more often.",
     )
-    lists: Literal["chunk", "event"] = Field(
+    lists: Literal["chunk", "event", "none"] = Field(
         default="chunk",
         description='"chunk": one list a user for the events that arrive together; "event": a list for each '
-        "event, at its price.",
+        'event, at its price; "none": states only.',
     )
     corrupt_state: Literal["stop", "rebuild"] = Field(
         default="stop",
@@ -566,6 +566,11 @@ class RankingSection(Section):
         description="Whether items that the catalogue does not hold are left out, beside those that it says are not "
         "available, expired or gone. True where the catalogue is complete: an item whose tombstone is gone from the "
         "topic, two days later, then stays out, also for a worker that starts afterwards.",
+    )
+    parts: bool = Field(
+        default=_RANKING.parts,
+        description="Whether lists say of each item how much of its score came from the network, the rules, the user's "
+        "own counts and popularity.",
     )
     network_weight: float = Field(default=_RANKING.network_weight, description="Of the network's score.")
     rules_weight: float = Field(default=_RANKING.rules_weight, description="Of the sequence rules.")

@@ -7,7 +7,7 @@ is on the partition of the same number.
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException
@@ -127,6 +127,39 @@ def create_topics(settings: Settings, *, mend: bool = False) -> list[TopicDone]:
         )
         for spec in specs
     ]
+
+
+def create_like(settings: Settings, names: Mapping[str, str], partitions: int) -> Cluster:
+    """Creates topics of the shape of others, where they are missing.
+
+    names: topic -> the one to be like it. partitions: of those that are co-partitioned; others have as many as the
+    topic that they are like.
+
+    Raises BrokerError as `create_topics`, and TopicError when one is there with another partition count.
+    """
+    cluster = reach(settings.client_properties())
+    specs = [
+        replace(
+            spec,
+            name=names[spec.name],
+            partitions=partitions
+            if spec.role in _CO_PARTITIONED
+            else cluster.partitions.get(spec.name, spec.partitions),
+        )
+        for spec in topic_specs(settings)
+        if spec.name in names
+    ]
+    for spec in specs:
+        there = cluster.partitions.get(spec.name, spec.partitions)
+        if there != spec.partitions and spec.role in _CO_PARTITIONED:
+            raise TopicError(f"topic {spec.name} has {there} partitions, and needs {spec.partitions}: delete it.")
+    missing = [spec for spec in specs if spec.name not in cluster.partitions]
+    if cluster.embedded:
+        _create_embedded(settings, missing)
+    elif missing:
+        _create(AdminClient(settings.client_properties()), missing, settings)
+        _settle(settings, missing)
+    return cluster
 
 
 def check_topics(settings: Settings) -> Cluster:

@@ -43,7 +43,7 @@ def prepare_worker(settings: Settings) -> Iterator[Cluster]:
     cluster = check_topics(settings)
     with contextlib.ExitStack() as held:
         held.enter_context(claim_embedded(cluster))
-        held.enter_context(_only_owner(settings.worker.data_dir / settings.worker.group))
+        held.enter_context(only_owner(settings.worker.data_dir / settings.worker.group))
         yield cluster
 
 
@@ -60,7 +60,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _only_owner(folder: Path) -> Iterator[None]:
+def only_owner(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the lock goes with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,5 +97,6 @@ def run_until_stopped(app: Any, log_level: int) -> NoReturn:
     failure = app.consumer.failure
     if failure is not None:
         print(f"driftline: the worker gave up: {failure}", file=sys.stderr, flush=True)
-        code = code or 1
+        logging.shutdown()
+        os._exit(code or 1)  # Python's own end may wait long for a client whose rebalance failed
     raise SystemExit(code)

@@ -10,12 +10,12 @@ the top 10 belongs to the new category. Live, there is a list after every event;
 nobody is there, no event passes. Users whose list does not get there before their last event, or before the judged days
 end, are censored: they count as slower than all others, in quantiles too.
 
-    python -m model.simulation.adaptation --users 100000 --json build/adaptation.json
+    python -m model.simulation.adaptation --users 100000 --seeds 3 --json build/adaptation.json
 
 The days up to the first judged midnight are trained on; users whose drift comes on the day after it are judged, and
 followed to the end of the world. Every model gets the same histories and no filter of what was seen (people of this
 world buy again). Ours is trained once, at the first midnight, and then frozen. GRU4Rec and the counts of popularity
-are learnt anew at every midnight, on all until then.
+are learnt anew at every midnight, on all until then. With several seeds all of this is done for a world of each.
 
 Letters in shapes: U judged users, q lists, n items.
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from model.baselines.gru4rec import GRU4Rec
 from model.baselines.personal import PersonalCounts
 from model.baselines.popularity import DecayedPopularity
 from model.baselines.train import DescentSettings
+from model.errors import SimulationError
 from model.evaluation.offline import Scoring, best_items
 from model.evaluation.ours import Ours
 from model.evaluation.questions import Questions
@@ -66,6 +67,8 @@ class AdaptationSettings:
     events: int = 4_800_000
     days: int = 8
     seed: int = 1
+    seeds: int = 1
+    """Worlds: of `seed` and those after it, each with models of its own."""
     judged: int = 400
     """Users drawn of those that can be judged."""
     from_day: int = 4
@@ -75,7 +78,7 @@ class AdaptationSettings:
     steps: int = 400
     """Of our network's training, 60 ms of CPU each."""
     gru_seconds: float = 50.0
-    """Of GRU4Rec's training, every midnight."""
+    """CPU of GRU4Rec's training, every midnight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,20 @@ def summary(times: F64) -> dict[str, float | int | None]:
         "users": len(times),
         "censored": int(np.isinf(times).sum()),
     }
+
+
+def over_seeds(rows: Sequence[dict[str, float | int | None]]) -> dict[str, dict[str, float | None]]:
+    """Lowest, median and highest of each figure of a `summary`, one for every seed; None is beyond all numbers.
+
+    The median of an even number of seeds is the lower of the two in the middle.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for key in rows[0]:
+        values = [np.inf if (value := row[key]) is None else float(value) for row in rows]
+        levels = np.quantile(values, [0.0, 0.5, 1.0], method="inverted_cdf").tolist()
+        names = ("lowest", "median", "highest")
+        found[key] = {name: level if np.isfinite(level) else None for name, level in zip(names, levels, strict=True)}
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +246,30 @@ def learnt_daily(model: Model, case: Case, asked: Sequence[Lists], fit: FitSetti
 
 
 def measure(settings: AdaptationSettings, say: Say) -> dict[str, Any]:
-    """Adaptation times of all models, as a document."""
+    """Adaptation times of all models over the seeds, and in each seed's world, as a document.
+
+    Raises SimulationError for a number of seeds below 1.
+    """
+    if settings.seeds < 1:
+        raise SimulationError(f"{settings.seeds} seeds: give 1 or more.")
+    began_s = time.process_time()
+    worlds: list[dict[str, Any]] = []
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        worlds.append(measure_world(replace(settings, seed=seed), say))
+        times = [world["adaptation_events"] for world in worlds]
+        found = {name: over_seeds([of_world[name] for of_world in times]) for name in times[0]}
+        if settings.seeds > 1:
+            say(f"{len(worlds)} of {settings.seeds} seeds\n{table({'adaptation_events': found})}")
+    return {
+        "settings": asdict(settings),
+        "adaptation_events": found,
+        "worlds": worlds,
+        "cpu_s": time.process_time() - began_s,
+    }
+
+
+def measure_world(settings: AdaptationSettings, say: Say) -> dict[str, Any]:
+    """Adaptation times of all models in the world of settings.seed."""
     began_s = time.process_time()
     case = make_case(settings)
     say(f"{len(case.data):,} rows, {len(case.judged):,} judged users, {len(case.live.row):,} live lists")
@@ -237,7 +277,9 @@ def measure(settings: AdaptationSettings, say: Say) -> dict[str, Any]:
     learnt_s = time.process_time() - began_s
     say(f"world and training of ours: {learnt_s:.0f} s CPU")
     ours = Ours(artifact, case.data, seen_filtered=False)
-    fit = FitSettings(seed=settings.seed, threads=1, max_seconds=settings.gru_seconds, device="cpu")
+    fit = FitSettings(
+        seed=settings.seed, threads=1, max_seconds=settings.gru_seconds, clock=time.process_time, device="cpu"
+    )
     gru = GRU4Rec(hidden=_GRU_HIDDEN)
     gru.length, gru.descent = _GRU_LENGTH, DescentSettings(learning_rate=_GRU_RATE)
     both = (case.live, case.daily)
@@ -254,7 +296,7 @@ def measure(settings: AdaptationSettings, say: Say) -> dict[str, Any]:
     }
     users = len(case.judged)
     return {
-        "settings": asdict(settings),
+        "seed": settings.seed,
         "events_after_drift": np.quantile(np.bincount(case.live.user, minlength=users), [0.25, 0.5, 0.75]).tolist(),
         "adaptation_events": {
             name: summary(adaptation_times(lists, share, users)) for name, (lists, share) in found.items()
@@ -269,14 +311,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures for people: the median over the seeds and, of several, their range."""
     title = "events until half of the top 10 is of the new interest"
-    lines = [f"{title:54}{'25 %':>7}{'median':>8}{'75 %':>7}{'never seen':>12}"]
+    lines = [f"{title:54}{'25 %':>16}{'median':>16}{'75 %':>16}{'never seen':>24}"]
     for name, row in found["adaptation_events"].items():
-        cells = [row[key] for key in ("quartile_1", "median", "quartile_3")]
-        first, median, third = ("-" if cell is None else f"{cell:.0f}" for cell in cells)
-        lines.append(f"{name:54}{first:>7}{median:>8}{third:>7}{row['censored']:>5} of {row['users']}")
+        cells = [_cell(row[key]) for key in ("quartile_1", "median", "quartile_3")]
+        never = f"{_cell(row['censored'])} of {_cell(row['users'])}"
+        lines.append(f"{name:54}" + "".join(f"{cell:>16}" for cell in cells) + f"{never:>24}")
     return "\n".join(lines)
+
+
+def _cell(levels: dict[str, float | None]) -> str:
+    """4, or 4 (3 to 6) where the seeds differ; - for what was never seen."""
+    low, middle, high = ("-" if level is None else f"{level:.0f}" for level in levels.values())
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from model.recommender import Portion
-from state.erasure import FORGET_ALL_MS, ErasedUsers
+from state.erasure import BEFORE_ALL, FORGET_ALL_MS, ErasedUsers
 from state.expiry import IdleSweep
 from stream.contract.control import (
     REMOVED_AT,
@@ -95,7 +95,7 @@ class Forgotten:
         # Producers may set any timestamp; the confirmation's must be a time that every worker can read.
         requested_ms = min(max(requested_ms, FIRST_MS), END_MS - 1)
         self.erasures.append(Erasure(user, offset, requested_ms))
-        self._local.add(self._number, user_hash(user), -1, requested_ms)
+        self._local.add(self._number, user_hash(user), BEFORE_ALL, requested_ms)
         self.pending.add(user)
 
     def applied(self, user: bytes, watermark_ms: int) -> None:
@@ -171,7 +171,7 @@ class Forgetter:
         for user in forgotten.pending:
             portion.states.pop(user, None)
         last = {erasure.user: erasure.offset for erasure in forgotten.erasures}
-        portion.lists = [made for made in portion.lists if made.offset > last.get(made.user, -1)]
+        portion.lists = [made for made in portion.lists if made.offset > last.get(made.user, BEFORE_ALL)]
 
     def _sweep(self, chunk: Chunk, portion: Portion, forgotten: Forgotten, watermark_ms: int) -> None:
         sweep: IdleSweep | None = chunk.memo[_MEMO].sweep

@@ -20,7 +20,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from prometheus_client import CollectorRegistry
 
 from model.ranking.lists import UserList
-from model.recommender import Portion, Recommender
+from model.recommender import Portion, Recommender, Spent
 from state.catalog import Catalog
 from state.clock import Watermark
 from state.codec import decode_state, encode_state
@@ -76,6 +76,7 @@ class InterestAgent:
         erasures: the erasures topic; None where there is none.
         history: gives the log, for states that cannot be read; None: such a state ends the worker.
         catalog: items' categories, where events name none; nobody changes it during `process`.
+        stamp_ms: when the lists of a chunk were made, epoch ms; None: now.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class InterestAgent:
         erasures: ErasureLog | None = None,
         history: History | None = None,
         catalog: Catalog | None = None,
+        stamp_ms: Callable[[Chunk], int] | None = None,
     ) -> None:
         self._settings, self._erasures, self._history = settings, erasures, history
         self._catalog = Catalog() if catalog is None else catalog
@@ -96,13 +98,14 @@ class InterestAgent:
         self._recommender = recommender
         self._metrics = metrics
         self._now_ms = now_ms
+        self._stamp_ms = stamp_ms or (lambda _: now_ms())
         self._decode = EventDecoder(settings.events.max_bytes, max_future_ms=None).decode
         self._clock = EventClock(settings.events)
         self._grace_ms = settings.events.grace_s * 1000
         self._windows = [(window.name, window.size_s) for window in recommender.state_settings.windows.windows]
         self._admits_late = settings.events.late_policy == "admit"
         self._rekeys = settings.events.mismatched_key == "rekey"
-        self._every_event = settings.worker.lists == "event"
+        self._lists = settings.worker.lists
         self._features: FeatureLog | None = None
         if settings.topics.features:
             weights = settings.weight_settings()
@@ -125,8 +128,8 @@ class InterestAgent:
         self._warned_late_s = 0.0
         metrics.model.labels(self._model.name, self._model.version).set(1)
 
-    def process(self, chunks: Sequence[Chunk], partitions: int) -> None:
-        """Collect what `chunks`, of one fetch, make of states and lists.
+    def process(self, chunks: Sequence[Chunk], partitions: int) -> list[Portion]:
+        """Collect what `chunks`, of one fetch, make of states and lists; returns it as the model saw it, by chunk.
 
         `partitions`: how many the events topic has.
         """
@@ -148,7 +151,11 @@ class InterestAgent:
         ]
         loaded_s = time.thread_time()
         features = None if self._features is None else self._features.reader
-        spent = self._recommender.process(portions, every_event=self._every_event, features=features)
+        if self._lists == "none":
+            spent = Spent()
+            self._recommender.updates(portions, "none", spent)
+        else:
+            spent = self._recommender.process(portions, every_event=self._lists == "event", features=features)
         processed_s = time.thread_time()
 
         for chunk, portion, forgotten in zip(chunks, portions, forgets, strict=True):
@@ -175,6 +182,7 @@ class InterestAgent:
         cpu.labels("model").inc(spent.model_s)
         cpu.labels("rank").inc(max(processed_s - loaded_s - spent.state_s - spent.model_s, 0.0))
         cpu.labels("encode").inc(sent_s - stored_s)
+        return portions
 
     # ------------------------------------------------------------------ in
 
@@ -415,7 +423,7 @@ class InterestAgent:
         number = chunk.partition.number
         topic = self._topics.recommendations
         source_topic = chunk.partition.topic
-        generated_at = iso_utc(self._now_ms())
+        generated_at = iso_utc(self._stamp_ms(chunk))
         for made in lists:
             value = encode_recommendation(
                 Recommendation(
@@ -431,6 +439,7 @@ class InterestAgent:
                     strategy=made.strategy,
                     interests=made.interests,
                     items=made.items,
+                    parts=made.parts,
                 )
             )
             # Same partition as the source: all that belongs to a user stays together, wherever its producer put it.

@@ -33,8 +33,8 @@ from stream.cli.common import (
 
 # In the order that help lists them.
 MODULES = (
-    *("demo", "worker", "produce", "simulate", "tail", "get", "erase", "state"),
-    *("train", "evaluate", "audit", "topics", "broker", "config", "doctor"),
+    *("demo", "worker", "produce", "replay", "simulate", "tail", "get", "erase", "state"),
+    *("train", "evaluate", "compare", "audit", "topics", "broker", "config", "doctor"),
 )
 
 REFUSED = 2

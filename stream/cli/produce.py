@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 from stream.cli.common import Run, app, command
-from stream.errors import RefusedError
-from stream.produce import BadRow, EventFile, Reading, produce_file, produce_items
+from stream.errors import ProduceError, RefusedError
+from stream.event_file import BadRow, EventFile
+from stream.event_table import Reading
+from stream.produce import produce_file, produce_items
 from stream.pseudonym import KEY_VARIABLE, Pseudonyms
+from stream.replay.mapping import SHORT
 from stream.settings import Settings
 
 # A file that is wrong throughout need not say so a million times.
@@ -38,6 +41,12 @@ def produce(
     event_type: Annotated[
         str | None, typer.Option(help="For tables without that column: the type of every event, as purchase.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|auto", help="Layout of a file of events that is not ours; auto: told by its content."
+        ),
+    ] = None,
     pseudonyms: Annotated[
         bool,
         typer.Option(
@@ -56,9 +65,13 @@ def produce(
     available, expires_at, properties; other columns are left out. A row replaces all that was known of its item; one
     whose column "deleted" is true takes the item out.
     """
-    if items and (event_type or pseudonyms):
-        raise RefusedError("--event-type and --pseudonyms are for events: leave them out, or --items.")
-    source = EventFile(file, Reading(_columns(columns or ()), event_type, of_items=items))
+    if items and (event_type or pseudonyms or preset):
+        raise RefusedError("--event-type, --preset and --pseudonyms are for events: leave them out, or --items.")
+    mapped = _columns(columns or (), items)
+    reading = (
+        Reading(mapped, event_type, of_items=items) if preset is None else _layout(file, preset, mapped, event_type)
+    )
+    source = EventFile(file, reading)
     topic = run.settings.topics.items if items else run.settings.topics.events
     bad = 0
 
@@ -125,11 +138,23 @@ def _progress(shown: ExitStack, source: EventFile) -> Callable[[int], None]:
     return on_sent
 
 
-def _columns(given: Sequence[str]) -> dict[str, str]:
+def _columns(given: Sequence[str], items: bool) -> dict[str, str]:
     columns = {}
     for text in given:
         own, equals, column = text.partition("=")
         if not equals or not own or not column:
             raise RefusedError(f"--map {text} is no FIELD=COLUMN, such as --map user_id=customer.")
-        columns[own] = column
+        columns[own if items else SHORT.get(own, own)] = column
     return columns
+
+
+def _layout(file: Path, preset: str, columns: dict[str, str], event_type: str | None) -> Reading:
+    """How a replay would read the file. Raises RefusedError."""
+    from stream.replay.files import find_files
+    from stream.replay.log import LogSpec, find_layout
+
+    spec = LogSpec((str(file),), preset=None if preset == "auto" else preset, columns=columns, event_type=event_type)
+    try:
+        return find_layout(find_files(str(file))[0], spec).reading
+    except ProduceError as error:
+        raise RefusedError(str(error)) from None

@@ -12,7 +12,8 @@ from stream.cli.common import Run, app, command
 from stream.cli.produce import chosen_pseudonyms
 from stream.contract.times import time_ms
 from stream.errors import EventError, ProduceError, RefusedError
-from stream.produce import BadRow, produce_file
+from stream.event_file import BadRow
+from stream.produce import produce_file
 
 if TYPE_CHECKING:
     from model.simulation.world import World

@@ -11,8 +11,8 @@ import yaml
 from confluent_kafka import Message
 
 from stream.cli.common import Output, Run, app, command, printable
-from stream.cli.reading import Start, read
 from stream.errors import RefusedError
+from stream.reading import Start, read
 from stream.settings import Settings
 
 

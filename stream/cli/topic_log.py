@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from model.errors import DatasetError
 from model.training.dataset import EventLine, EventRow, LogReader
-from stream.cli.reading import End, Start, read, record_ms
 from stream.contract.aliases import USER_ERASED
 from stream.contract.event import Event, EventDecoder
 from stream.dead_letter import headers_of
 from stream.errors import EventError
 from stream.late import EventClock, first_record_ms
+from stream.reading import End, Start, read, record_ms
 from stream.settings import Settings
 
 _STEP = 65_536
@@ -51,7 +51,7 @@ def _row(event: Event, at_ms: int) -> EventRow:
         occurred_at=at_ms,
         user_id=event.subject,
         event_id=event.event_id,
-        items=[EventLine(line.item_id, line.category) for line in event.lines()],
+        items=[EventLine(line.item_id, line.category, None, line.brand, line.price) for line in event.lines()],
         tenant=event.tenant,
         domain=event.domain,
         value=event.value,

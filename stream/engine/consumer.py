@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Message
@@ -36,6 +37,11 @@ T = TypeVar("T")
 _PLAIN_WAIT_S = 0.05
 # A cycle in hand commits within a second; orchestrators kill after 30 s by default.
 _STOP_S = 25.0
+
+
+def local_store(folder: Path, topic: str, number: int) -> Path:
+    """Where a group's store of a partition is. folder: of the group, DATA_DIR/GROUP."""
+    return folder / f"{topic}-{number}.db"
 
 
 class _Thread:
@@ -130,7 +136,7 @@ class Consumer(base.Consumer):
         data_dir = self.options.data_dir / self.app.conf.id
 
         def open_store(name: str, number: int) -> Store:
-            return RocksStore(data_dir / f"{name}-{number}.db", purge_after_s=self.options.purge_after_s)
+            return RocksStore(local_store(data_dir, name, number), purge_after_s=self.options.purge_after_s)
 
         def tidy(numbers: Iterable[int]) -> None:
             # Of this topic alone: what other cycles have open is not known here.

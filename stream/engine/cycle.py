@@ -51,6 +51,9 @@ _RETRY_PAUSE_S = 0.05
 _TIDY_EVERY_S = 3_600.0
 # An abort is normal at a rebalance. So many in a row without one commit between them are no rebalance.
 _MAX_ABORTS_IN_A_ROW = 20
+UNFINISHED_OFFSET = 2**62
+"""A group's offsets while its changelog is being written from history: no worker may start. See
+stream.replay.backfill."""
 
 
 class Partition:
@@ -124,6 +127,7 @@ class Cycle:
         self._partitions: dict[int, Partition] = {}
         self._aborts_in_a_row = 0
         self._last = (0, 0.0)  # records and seconds of the last cycle, for linger_ms
+        self._failed: Exception | None = None  # of a rebalance: the client may lose it
         self.assignment: frozenset[int] = frozenset()
         self.rebalanced = False
         """Set by a rebalance; whoever tells Faust clears it."""
@@ -210,6 +214,13 @@ class Cycle:
     # ------------------------------------------------------------------ rebalance
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        try:
+            self._assign(consumer, assigned)
+        except Exception as exc:
+            self._failed = exc
+            raise
+
+    def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         fresh: list[Partition] = []
         # read_committed asks for *stable* offsets: this waits until the last owner's transaction has ended.
         for position in patiently(lambda: consumer.committed(assigned, _ASK_S)) if assigned else []:
@@ -239,6 +250,11 @@ class Cycle:
         committed = int(position.offset)
         if 0 <= committed <= high:
             return committed
+        if committed == UNFINISHED_OFFSET:
+            raise EngineError(
+                f"a backfill of the group {self.group} is not finished. Run it again (driftline replay ... --into "
+                "state), then start the worker."
+            )
         if committed > high:
             raise EngineError(
                 f"the group {self.group} is at offset {committed} of {position.topic}[{position.partition}], which "
@@ -286,7 +302,10 @@ class Cycle:
             self._tidy(self.assignment)
         with self._spending("consume"):
             # consume(n, t) would wait out t: take the first record when it comes, then what is there.
-            messages = self._rd.consume(1, options.idle_poll_ms / 1000.0)
+            try:
+                messages = self._rd.consume(1, options.idle_poll_ms / 1000.0)
+            except SystemError as exc:  # two rebalances in one call: it says "NULL without setting an exception"
+                raise self._failed or exc from exc
             if not messages:
                 self._last = (0, 0.0)
                 return []
@@ -423,7 +442,7 @@ class Cycle:
 
         def failed(error: KafkaError | None, message: Message) -> None:
             if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                refused.append(_too_large(message))
+                refused.append(too_large(message))
 
         transactional = self._options.transactional
         with self._spending("produce"):
@@ -431,7 +450,7 @@ class Cycle:
                 producer.begin_transaction()
             try:
                 for chunk in chunks:
-                    self._produce(producer, chunk, failed)
+                    produce_chunk(producer, chunk, failed)
             except KafkaException as exc:
                 if transactional and exc.args[0].code() == KafkaError._STATE:
                     # The transaction failed in the background; only its commit tells how, and whether to abort.
@@ -441,8 +460,8 @@ class Cycle:
             with self._spending("commit"):
                 if transactional:
                     metadata = self._rd.consumer_group_metadata()
-                    _retrying(producer.send_offsets_to_transaction, offsets, metadata, _ASK_S)
-                    _retrying(producer.commit_transaction, _ASK_S)
+                    retrying(producer.send_offsets_to_transaction, offsets, metadata, _ASK_S)
+                    retrying(producer.commit_transaction, _ASK_S)
                 else:
                     if producer.flush(_ASK_S):
                         raise EngineError("the broker did not take all records in time. Check that it is up.")
@@ -450,35 +469,6 @@ class Cycle:
         finally:
             if refused:
                 raise refused[0]
-
-    def _produce(self, producer: Producer, chunk: Chunk, failed: Callable[[KafkaError | None, Message], None]) -> None:
-        partition = chunk.partition
-        partition.changelog_end = None
-        number = partition.number
-        changelog = partition.changelog
-        if chunk.puts and changelog is None:
-            raise EngineError(
-                f"the agent of {partition.topic} stores values, but its topic names no changelog. "
-                "Declare it with ChunkTopic(changelog=...)."
-            )
-
-        def last_delivered(error: KafkaError | None, message: Message) -> None:
-            partition.delivered(error, message)
-            failed(error, message)
-
-        last = len(chunk.puts) - 1
-        for index, (key, value) in enumerate(chunk.puts):
-            if index == last:
-                _produce_one(producer, changelog, value, key, number, on_delivery=last_delivered)
-            elif key[:1] == b"\0":  # the partition's own records, which may grow: watch their fate
-                _produce_one(producer, changelog, value, key, number, on_delivery=failed)
-            else:
-                _produce_one(producer, changelog, value, key, number)
-        for topic, sent, sent_key, to, headers in chunk.sends:
-            if headers is None:
-                _produce_one(producer, topic, sent, sent_key, to)
-            else:  # rare records, among them dead letters that may be large: watch their fate
-                _produce_one(producer, topic, sent, sent_key, to, headers=headers, on_delivery=failed)
 
     def _roll_back(self, producer: Producer, chunks: Sequence[Chunk], exc: KafkaException) -> None:
         error = exc.args[0]
@@ -492,7 +482,7 @@ class Cycle:
             ) from exc
         logger.warning("transaction aborted topic=%s: %s", self.topic, error)
         try:
-            _retrying(producer.abort_transaction, _ASK_S)
+            retrying(producer.abort_transaction, _ASK_S)
         except KafkaException as second:
             raise self._given_up(second.args[0]) from second
         self.counts["aborts"] += 1
@@ -537,7 +527,39 @@ def _ascending(run: list[Message]) -> list[Message]:
     return run
 
 
-def _produce_one(producer: Producer, topic: str | None, value: Any, key: Any, number: int, **more: Any) -> None:
+def produce_chunk(producer: Producer, chunk: Chunk, failed: Callable[[KafkaError | None, Message], None]) -> None:
+    """Hand what the agent made of a chunk to a producer. failed: told of the fate of records that may be too large."""
+    partition = chunk.partition
+    partition.changelog_end = None
+    number = partition.number
+    changelog = partition.changelog
+    if chunk.puts and changelog is None:
+        raise EngineError(
+            f"the agent of {partition.topic} stores values, but its topic names no changelog. "
+            "Declare it with ChunkTopic(changelog=...)."
+        )
+
+    def last_delivered(error: KafkaError | None, message: Message) -> None:
+        partition.delivered(error, message)
+        failed(error, message)
+
+    last = len(chunk.puts) - 1
+    for index, (key, value) in enumerate(chunk.puts):
+        if index == last:
+            produce_one(producer, changelog, value, key, number, on_delivery=last_delivered)
+        elif key[:1] == b"\0":  # the partition's own records, which may grow: watch their fate
+            produce_one(producer, changelog, value, key, number, on_delivery=failed)
+        else:
+            produce_one(producer, changelog, value, key, number)
+    for topic, sent, sent_key, to, headers in chunk.sends:
+        if headers is None:
+            produce_one(producer, topic, sent, sent_key, to)
+        else:  # rare records, among them dead letters that may be large: watch their fate
+            produce_one(producer, topic, sent, sent_key, to, headers=headers, on_delivery=failed)
+
+
+def produce_one(producer: Producer, topic: str | None, value: Any, key: Any, number: int, **more: Any) -> None:
+    """`Producer.produce`, however full its queue is."""
     while True:
         try:
             producer.produce(topic, value, key, number, **more)
@@ -546,7 +568,13 @@ def _produce_one(producer: Producer, topic: str | None, value: Any, key: Any, nu
             producer.poll(0.05)
 
 
-def _retrying(call: Callable[..., Any], *args: Any) -> Any:
+def retrying(call: Callable[..., Any], *args: Any) -> Any:
+    """The answer of a transactional call, made again while the broker asks for that.
+
+    Raises:
+        KafkaException: it asks for something else.
+        EngineError: it does not stop asking.
+    """
     end_s = time.monotonic() + _RETRY_S
     while True:
         try:
@@ -564,7 +592,8 @@ def _retrying(call: Callable[..., Any], *args: Any) -> Any:
             time.sleep(_RETRY_PAUSE_S)
 
 
-def _too_large(message: Message) -> EngineError:
+def too_large(message: Message) -> EngineError:
+    """The error of a record that the broker refused for its size."""
     size_bytes = len(message.value() or b"") + len(message.key() or b"")
     size_bytes += sum(len(name) + len(value or b"") for name, value in message.headers() or [])
     return EngineError(
@@ -573,4 +602,13 @@ def _too_large(message: Message) -> EngineError:
     )
 
 
-__all__ = ["Cycle", "Partition", "linger_ms"]
+__all__ = [
+    "UNFINISHED_OFFSET",
+    "Cycle",
+    "Partition",
+    "linger_ms",
+    "produce_chunk",
+    "produce_one",
+    "retrying",
+    "too_large",
+]

@@ -1,6 +1,6 @@
 """Which events an erasure covers."""
 
-from state.erasure import ErasedUsers
+from state.erasure import BEFORE_ALL, ErasedUsers
 
 
 def test_events_before_the_erasure_are_covered_and_those_after_are_not() -> None:
@@ -36,7 +36,15 @@ def test_what_was_sent_before_and_comes_later_is_covered() -> None:
 
 def test_the_reach_is_that_of_the_last_erasure_of_any_user() -> None:
     users = ErasedUsers()
-    assert users.reach(3) == -1
+    assert users.reach(3) == BEFORE_ALL
     users.add(3, "ann", 30, 1_000)
     users.add(3, "bob", 20, 1_000)
-    assert (users.reach(3), users.reach(4)) == (30, -1)
+    assert (users.reach(3), users.reach(4)) == (30, BEFORE_ALL)
+
+
+def test_offsets_before_the_log_are_as_others() -> None:
+    users = ErasedUsers()
+    assert not users.covers(3, "ann", -(2**40))
+    users.add(3, "ann", -50, 1_000)
+    assert [users.covers(3, "ann", offset) for offset in (-(2**40), -51, -50, 0)] == [True, True, False, False]
+    assert not users.covers(3, "bob", -(2**40))

@@ -49,6 +49,13 @@ def test_an_empty_topic_erases_nobody(settings: Settings) -> None:
     assert len(ErasureLog(settings).catch_up()) == 0
 
 
+def test_for_the_past_of_the_log_every_confirmation_counts(settings: Settings) -> None:
+    _fill_events(settings, 3)
+    _confirm(settings, b"ann", 400)  # of a topic of that name which is no more
+    assert not ErasureLog(settings).catch_up().covers(1, ANN, -5)
+    assert ErasureLog(settings, past=True).catch_up().covers(1, ANN, -5)
+
+
 def test_confirmations_are_known_and_later_ones_too(settings: Settings) -> None:
     _fill_events(settings, 10)
     _confirm(settings, b"ann", 4)

@@ -1,11 +1,7 @@
 """Events from files: what each kind of file gives, what is wrong with a row, and where the events land."""
 
-import csv
-import gzip
-import io
 import json
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,133 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream.brokers import EmbeddedBroker
-from stream.cli.reading import Start, read
 from stream.engine.partitioner import partition_of
-from stream.errors import ContractError, EventError, ProduceError, RefusedError, TopicError
-from stream.produce import BadRow, EventFile, Produced, Reading, item_record, produce_file, produce_items
+from stream.errors import ContractError, ProduceError, RefusedError, TopicError
+from stream.event_file import BadRow, EventFile
+from stream.event_table import Reading
+from stream.produce import Produced, item_record, produce_file, produce_items
+from stream.reading import Start, read
 from stream.settings import Settings, load_settings
-
-AT_MS = 1_767_323_045_123
-
-
-def event(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "event_id": f"e{number}",
-        "event_type": "view",
-        "occurred_at": AT_MS + number,
-        "user_id": f"u{number % 5}",
-        "item_id": "milk",
-        **more,
-    }
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """The rows as a file of the kind that its name says."""
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-        return path
-    text = io.StringIO()
-    if kind == "csv":
-        table = csv.DictWriter(text, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    else:
-        text.writelines(json.dumps(row) + "\n" for row in rows)
-    data = text.getvalue().encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
-
-
-def rows_of(path: Path, reading: Reading | None = None) -> list[tuple[int, Any]]:
-    return [
-        (number, value if isinstance(value, EventError) else json.loads(value))
-        for number, value in EventFile(path, reading)
-    ]
-
-
-class TestEventFile:
-    @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.JSONL", "a.jsonl.gz", "a.parquet"])
-    def test_kinds(self, name: str, tmp_path: Path) -> None:
-        events = [event(1, quantity=1), event(2, quantity=2)]
-        found = rows_of(write(tmp_path / name, events))
-        assert [row for _, row in found] == events
-        assert [number for number, _ in found] == [1, 2]
-
-    def test_gzip_is_told_by_its_bytes(self, tmp_path: Path) -> None:
-        zipped = write(tmp_path / "a.jsonl.gz", [event(1)])
-        assert rows_of(zipped.rename(tmp_path / "a.jsonl")) == [(1, event(1))]
-
-    @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
-    def test_csv(self, name: str, tmp_path: Path) -> None:
-        path = write(tmp_path / name, [{**event(1), "user_id": "007", "quantity": "2", "price": "", "note": "a,\nb"}])
-        [(line, row)] = rows_of(path)
-        assert line == 2
-        assert row == {**event(1), "occurred_at": str(AT_MS + 1), "user_id": "007", "quantity": 2, "note": "a,\nb"}
-
-    def test_csv_line_numbers_count_lines_within_quotes(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.csv", [event(1, note="x\ny"), event(2, note="")])
-        assert [line for line, _ in rows_of(path)] == [2, 4]
-
-    def test_items_in_a_csv_are_json(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.csv", [{**event(1), "items": '[{"item_id": "a", "quantity": 2}]'}])
-        assert rows_of(path)[0][1]["items"] == [{"item_id": "a", "quantity": 2}]
-
-    def test_times_in_parquet(self, tmp_path: Path) -> None:
-        at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        assert rows_of(write(tmp_path / "a.parquet", [event(1, occurred_at=at)]))[0][1]["occurred_at"].startswith(
-            "2026-01-02T03:04:05"
-        )
-
-    def test_columns_of_other_names(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "log.csv", [{"who": "u", "what": "milk", "occurred_at": AT_MS}])
-        [(_, row)] = rows_of(path, Reading({"user_id": "who", "item_id": "what"}, "purchase"))
-        assert row == {
-            "user_id": "u",
-            "item_id": "milk",
-            "occurred_at": str(AT_MS),
-            "event_type": "purchase",
-            "event_id": "log.csv:2",
-        }
-
-    def test_a_column_that_is_not_there(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "log.csv", [event(1)])
-        with pytest.raises(ProduceError, match=r"no column 'who'\. It has: event_id, .*--map user_id=who"):
-            rows_of(path, Reading({"user_id": "who"}))
-
-    def test_empty_lines_are_no_rows(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.jsonl"
-        path.write_text(f"\n{json.dumps(event(1))}\n  \n{json.dumps(event(2))}")
-        assert [number for number, _ in rows_of(path)] == [2, 4]
-
-    def test_share_done(self, tmp_path: Path) -> None:
-        file = EventFile(write(tmp_path / "a.jsonl", [event(n) for n in range(1000)]))
-        assert file.share_done == 0
-        shares = [file.share_done for _ in file]
-        assert shares == sorted(shares)
-        assert shares[-1] == 1
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(RefusedError, match=r"cannot read .*nothing\.jsonl.*Give a file"):
-            EventFile(tmp_path / "nothing.jsonl")
-
-    def test_unknown_kind(self, tmp_path: Path) -> None:
-        (tmp_path / "a.xlsx").touch()
-        with pytest.raises(RefusedError, match=r"cannot tell what .*a\.xlsx is.*\.parquet"):
-            EventFile(tmp_path / "a.xlsx")
-
-    @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz", "a.csv"])
-    def test_a_file_that_is_not_what_its_name_says(self, name: str, tmp_path: Path) -> None:
-        junk = b"\x1f\x8bjunk" if name.endswith(".gz") else b"a\n\xff\xfe\n"
-        (tmp_path / name).write_bytes(junk)
-        with pytest.raises(ProduceError, match=r"cannot read .*Give a whole"):
-            rows_of(tmp_path / name)
-
-    def test_a_gzip_cut_short(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.jsonl.gz", [event(n) for n in range(1000)])
-        path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(ProduceError, match="cannot read"):
-            rows_of(path)
+from tests.test_stream.event_files import event, write
 
 
 class TestProduceFile:
@@ -238,8 +115,6 @@ class TestItems:
         assert self.rows(write(tmp_path / "a.csv", [{"item_id": "i", "category": cell}]))[0]["category"] == path
 
     def test_parquet_has_types_of_its_own(self, tmp_path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
         table = pa.table({"item_id": ["i"], "price": [Decimal("12.50")], "available": [0], "deleted": [0]})
         pq.write_table(table, tmp_path / "a.parquet")

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.baselines.base import FitSettings
 from model.evaluation.questions import Questions
+from model.simulation import adaptation
 from model.simulation.adaptation import (
     AdaptationSettings,
     Case,
@@ -17,8 +19,10 @@ from model.simulation.adaptation import (
     live_lists,
     main,
     make_case,
+    measure,
     midnight_lists,
     new_share,
+    over_seeds,
     shares,
     summary,
     table,
@@ -85,6 +89,18 @@ def test_censored_users_are_the_slowest() -> None:
     assert summary(np.array([np.inf, np.inf, 1.0]))["median"] is None
 
 
+def test_over_seeds_what_was_never_seen_is_above_all_numbers() -> None:
+    worlds = [summary(np.array(times)) for times in ([4.0, 5.0, 6.0], [1.0, np.inf, np.inf], [3.0, 3.0, np.inf])]
+    found = over_seeds(worlds)
+    assert found["quartile_1"] == {"lowest": 1.0, "median": 3.0, "highest": 4.0}
+    assert found["median"] == {"lowest": 3.0, "median": 5.0, "highest": None}
+    assert found["quartile_3"] == {"lowest": 6.0, "median": None, "highest": None}
+    assert found["censored"] == {"lowest": 0.0, "median": 1.0, "highest": 2.0}
+    line = table({"adaptation_events": {"ours, live": found}}).splitlines()[1]
+    assert " ".join(line.split()) == "ours, live 3 (1 to 4) 5 (3 to -) - (6 to -) 1 (0 to 2) of 3"
+    assert over_seeds(worlds[1:])["quartile_1"]["median"] == 1.0  # the lower of two
+
+
 @pytest.fixture(scope="module")
 def case() -> Case:
     return make_case(SMALL)
@@ -127,11 +143,32 @@ def test_what_is_learnt_at_midnight_is_of_before(case: Case) -> None:
     assert (np.diff(case.midnights_ms) == 86_400_000).all()
 
 
+TINY = ("--users", "120", "--items", "60", "--events", "6000", "--judged", "4", "--least-before", "5", "--steps", "3")
+
+
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "adaptation.json"
-    size = ("--users", "120", "--items", "60", "--events", "6000", "--judged", "4", "--least-before", "5")
-    assert main([*size, "--steps", "3", "--gru-seconds", "0.2", "--json", str(path)]) == 0
+    assert main([*TINY, "--gru-seconds", "0.2", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert capsys.readouterr().out.strip() == table(found)
-    assert {row["users"] for row in found["adaptation_events"].values()} == {4}
+    assert {row["users"]["median"] for row in found["adaptation_events"].values()} == {4}
     assert len(found["adaptation_events"]) == 6
+
+
+def test_several_seeds_are_worlds_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def of_world(settings: AdaptationSettings, _: object) -> dict[str, Any]:
+        seeds.append(settings.seed)
+        return {"seed": settings.seed, "adaptation_events": {"ours": summary(np.full(3, float(settings.seed)))}}
+
+    monkeypatch.setattr(adaptation, "measure_world", of_world)
+    found = measure(AdaptationSettings(seed=4, seeds=3), lambda _: None)
+    assert seeds == [4, 5, 6]
+    assert found["adaptation_events"]["ours"]["median"] == {"lowest": 4.0, "median": 5.0, "highest": 6.0}
+    assert [world["seed"] for world in found["worlds"]] == [4, 5, 6]
+
+
+def test_no_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "0"]) == 1
+    assert "0 seeds: give 1 or more." in capsys.readouterr().err

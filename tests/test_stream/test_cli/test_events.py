@@ -9,12 +9,18 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from model.ranking.lists import Interest, RankedItem, Reason
-from stream.cli.reading import Start, read
+from model.ranking.lists import PARTS, Interest, RankedItem, Reason
 from stream.contract.control import LATE_BY_MS
-from stream.contract.recommendation import ModelRef, Recommendation, Source, encode_recommendation
+from stream.contract.recommendation import (
+    ModelRef,
+    Recommendation,
+    Source,
+    decode_recommendation,
+    encode_recommendation,
+)
 from stream.engine.partitioner import partition_of
 from stream.pseudonym import KEY_VARIABLE, Pseudonyms
+from stream.reading import Start, read
 from stream.settings import Settings
 
 AT_MS = 1_767_323_045_123
@@ -94,6 +100,24 @@ class TestProduce:
         assert done.code == 1
         assert len(done.err.splitlines()) < 30
         assert "500 rows left out" in done.err
+
+    def test_a_published_layout(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        path = tmp_path / "u.data"
+        path.write_text("196\t242\t3\t881250949\n")
+        assert driftline("produce", path, *there).code == 2
+        assert driftline("produce", path, "--preset", "auto", *there).code == 0
+        [record] = json.loads(
+            f"[{driftline('tail', 'events', '--from', 'earliest', '-n', '1', '-o', 'json', *there).out}]"
+        )
+        assert (record["key"], record["value"]["event_type"], record["value"]["value"]) == ("196", "rating", 3)
+        wrong = driftline("produce", path, "--preset", "movies", *there)
+        assert (wrong.code, "there is no preset movies" in wrong.err) == (2, True)
+
+    def test_short_names_of_fields(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
+        path = tmp_path / "till.csv"
+        path.write_text(f"who,what,when\n7,milk,{AT_MS}\n")
+        names = [part for pair in ("user=who", "item=what", "time=when") for part in ("--map", pair)]
+        assert driftline("produce", path, *names, "--event-type", "view", *there).code == 0
 
     def test_a_table_of_other_names(self, driftline, there: tuple[str, str], tmp_path: Path) -> None:
         path = tmp_path / "till.csv"
@@ -252,6 +276,14 @@ class TestGet:
         assert data["user_id"] == "u2"
         assert [item["item_id"] for item in data["items"]] == ["i38"]
         assert yaml.safe_load(driftline("get", "u3", "-o", "yaml", *there).out)["source"]["offset"] == 39
+
+    def test_the_parts_of_its_scores(self, driftline, there: tuple[str, str], settings: Settings) -> None:
+        made = decode_recommendation(a_list("u", "milk"))
+        made.parts, made.items[0].parts = PARTS, [3.1, 0.0, 0.5, -0.15]
+        lists = [("u", encode_recommendation(made), {}, AT_MS), ("v", a_list("v", "milk"), {}, AT_MS)]
+        send(settings, settings.topics.recommendations, lists)
+        assert "network 3.1, personal 0.5, popularity -0.15" in driftline("get", "u", *there).out
+        assert "parts" not in driftline("get", "v", *there).out
 
     def test_the_interests_behind_it_with_their_kind_where_one_is_no_category(
         self, driftline, there: tuple[str, str], settings: Settings

@@ -11,9 +11,9 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Message, Producer
 
 from model.artifact import load_artifact
 from model.training.dataset import Dataset, LogReader
-from stream.cli.reading import End, Start
 from stream.cli.topic_log import read_topic
 from stream.errors import RefusedError
+from stream.reading import End, Start
 from stream.settings import Settings
 
 AT_MS = 1_767_323_045_000
@@ -57,8 +57,8 @@ def test_events_are_decoded_as_the_worker_does(settings: Settings) -> None:
     send(
         settings,
         encoded(
-            event(1, "u", "a", category="tea"),
-            event(2, "u", "", items=[{"item_id": "b"}, "c"]),
+            event(1, "u", "a", category="tea", brand="acme", price=2.5),
+            event(2, "u", "", items=[{"item_id": "b", "price": 4}, "c"]),
             {"event": "Product Viewed", "userId": "u", "timestamp": "2026-01-02T03:04:07Z", "product_id": "d"},
             event(1, "u", "a"),  # sent twice
             event(5, "u", "e", event_type="impression"),
@@ -66,7 +66,8 @@ def test_events_are_decoded_as_the_worker_does(settings: Settings) -> None:
     )
     data, broken = learnt(settings)
     assert rows(data) == [("u", "a"), ("u", "b"), ("u", "c"), ("u", "d")]
-    assert data.item_categories[0] == "tea"
+    assert (data.item_categories[0], data.item_brands[0]) == ("tea", "acme")
+    assert data.item_prices == [2.5, 4.0, None, None]
     assert not broken
 
 

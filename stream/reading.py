@@ -3,8 +3,9 @@
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -25,8 +26,8 @@ from stream.settings import Settings
 _LAST = re.compile(r"(\d+)(s|m|h|d)")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TIMEOUT_S = 15.0
-# A partition's end is told within a fetch; longer silence means that the broker went away.
-_SILENCE_S = 30.0
+SILENCE_S = 30.0
+"""A partition's end is told within a fetch; longer silence means that the broker went away."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Start:
     since_ms: int | None = None
 
     @classmethod
-    def parse(cls, text: str, now_ms: int) -> "Start":
-        """earliest | latest | offset=N | ts=TIME | last=30m. Raises RefusedError."""
+    def parse(cls, text: str, now_ms: int, flag: str = "--from") -> "Start":
+        """earliest | latest | offset=N | ts=TIME | last=30m, as `flag` gives it. Raises RefusedError."""
         kind, _, rest = text.partition("=")
         last = _LAST.fullmatch(rest)
         if text == "earliest":
@@ -50,8 +51,8 @@ class Start:
         if kind == "offset" and rest.isdecimal():
             return cls(int(rest))
         if kind == "ts":
-            return cls(since_ms=_time_of("--from", text))
-        raise RefusedError(f"--from {text} is none of earliest, latest, offset=N, ts=TIME, last=30m (s, m, h, d).")
+            return cls(since_ms=_time_of(flag, text))
+        raise RefusedError(f"{flag} {text} is none of earliest, latest, offset=N, ts=TIME, last=30m (s, m, h, d).")
 
 
 @dataclass(frozen=True)
@@ -104,31 +105,19 @@ def read(
     there when the reading began. Raises BrokerError, TopicError, ReadError.
     """
     count = partition_count(settings, topic)
-    consumer = Consumer(
-        settings.client_properties(
-            {
-                "group.id": f"driftline-reader-{uuid.uuid4()}",  # asked for, though nothing is committed
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": not follow,
-                "fetch.wait.max.ms": 20,
-                "auto.offset.reset": "earliest",
-            }
-        )
-    )
+    consumer = Consumer(reader_properties(settings, {"enable.partition.eof": not follow}))
     try:
         places = [TopicPartition(topic, p) for p in (range(count) if partition is None else [partition])]
-        _place(consumer, places, start, settings)
+        place(consumer, places, start, settings)
         consumer.assign(places)
-        stops = {} if end is None else {place.partition: _stop(consumer, place, end) for place in places}
+        stops = {} if end is None else {at.partition: stop(consumer, at, end) for at in places}
         ended: set[int] = set()
         heard_s = time.monotonic()
         while len(ended) < len(places):
             message = consumer.poll(0.2)
             if message is None:
-                if not follow and time.monotonic() - heard_s > _SILENCE_S:
-                    raise ReadError(f"{topic}: nothing heard for {_SILENCE_S:g} s. See to the broker.")
+                if not follow and time.monotonic() - heard_s > SILENCE_S:
+                    raise ReadError(f"{topic}: nothing heard for {SILENCE_S:g} s. See to the broker.")
                 continue
             heard_s = time.monotonic()
             error = message.error()
@@ -156,11 +145,11 @@ def records(settings: Settings, topic: str, start: Start, end: End) -> int:
     consumer = Consumer(settings.client_properties({"group.id": f"driftline-reader-{uuid.uuid4()}"}))
     try:
         places = [TopicPartition(topic, p) for p in range(count)]
-        _place(consumer, places, start, settings)
+        place(consumer, places, start, settings)
         total = 0
-        for place in places:
-            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
-            first = {OFFSET_BEGINNING: low, OFFSET_END: high}.get(place.offset, max(place.offset, low))
+        for at in places:
+            low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)
+            first = {OFFSET_BEGINNING: low, OFFSET_END: high}.get(at.offset, max(at.offset, low))
             total += max(0, (high if end.offset is None else min(high, end.offset)) - first)
         return total
     except KafkaException as error:
@@ -169,30 +158,45 @@ def records(settings: Settings, topic: str, start: Start, end: End) -> int:
         consumer.close()
 
 
-def _place(consumer: Consumer, places: list[TopicPartition], start: Start, settings: Settings) -> None:
-    """Sets where each partition begins."""
+def reader_properties(settings: Settings, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties of a consumer that reads committed records and commits nothing, and over them `more`."""
+    return settings.client_properties(
+        {
+            "group.id": f"driftline-reader-{uuid.uuid4()}",  # asked for, though nothing is committed
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 20,
+            "auto.offset.reset": "earliest",
+            **more,
+        }
+    )
+
+
+def place(consumer: Consumer, places: list[TopicPartition], start: Start, settings: Settings) -> None:
+    """Sets where each partition begins: an offset, OFFSET_BEGINNING or OFFSET_END. Raises KafkaException."""
     if start.since_ms is None:
-        for place in places:
-            place.offset = start.offset
+        for at in places:
+            at.offset = start.offset
         if start.offset >= 0:  # one that is not there would be taken for the beginning
-            for place in places:
-                low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
-                place.offset = min(max(start.offset, low), high)
+            for at in places:
+                low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)
+                at.offset = min(max(start.offset, low), high)
         if start.offset == OFFSET_END:  # fixed now: a record sent while the first fetch is on its way counts
-            for place in places:
-                place.offset = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)[1]
+            for at in places:
+                at.offset = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)[1]
         return
     if reach(settings.client_properties()).embedded:
         return  # it finds no offset of a time: all is read, and the earlier is left out
-    for place in places:
-        place.offset = start.since_ms
-    for place, found in zip(places, consumer.offsets_for_times(places, timeout=_TIMEOUT_S), strict=True):
-        place.offset = found.offset
+    for at in places:
+        at.offset = start.since_ms
+    for at, found in zip(places, consumer.offsets_for_times(places, timeout=_TIMEOUT_S), strict=True):
+        at.offset = found.offset
 
 
-def _stop(consumer: Consumer, place: TopicPartition, end: End) -> int:
-    """The first offset of a partition that is not read."""
-    high = int(consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)[1])
+def stop(consumer: Consumer, at: TopicPartition, end: End) -> int:
+    """The first offset of a partition that is not read. Raises KafkaException."""
+    high = int(consumer.get_watermark_offsets(at, timeout=_TIMEOUT_S)[1])
     return high if end.offset is None else min(high, end.offset)
 
 
