@@ -203,6 +203,11 @@ def run(
         same = verified.states.same and verified.lists.same
         row |= {"state_equal": verified.states.same, "lists_equal": verified.lists.same}
         row["verified"] = msgspec.to_builtins(verified)
+    if judge:
+        from stream.replay.judge import quality_of, read_answers
+
+        assert found.out is not None
+        row["quality"] = quality_of(read_answers(found.out))
     if diff is not None:
         assert found.out is not None
         row["diff"] = _diff(run, settings, found.out, diff, report)
@@ -270,10 +275,13 @@ def _check_options(
         raise RefusedError(
             "--verify, --diff and --judge look at lists in a folder: leave out --into, or give --into folder."
         )
-    if verify and (not one_topic or share != (0, 1) or spec.users is not None or spec.limit is not None):
+    whole = (spec.first, spec.last, spec.users, spec.limit) == ("earliest", "latest", None, None)
+    if verify and not (one_topic and whole and share == (0, 1)):
         raise RefusedError(
-            "--verify compares with the workers of a topic: give topic:NAME alone, all its users and partitions."
+            "--verify compares with the workers of a topic: give topic:NAME alone, all its users, partitions and time."
         )
+    if diff and share != (0, 1):
+        raise RefusedError("--diff needs the lists of all partitions: leave out --share, or --diff until all are done.")
     if then is not None and into != "state":
         raise RefusedError("--then is for --into state: it says where live goes on after the history.")
     if fresh and share != (0, 1):

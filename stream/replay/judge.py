@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from struct import pack, unpack
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -302,6 +303,18 @@ def paired(a: Judged, b: Judged) -> tuple[I64, I64]:
     first = order[:-1][same]
     second = order[1:][same]
     return first, second - len(a)
+
+
+def quality_of(judged: Judged, k: Sequence[int] = K, seed: int = 0) -> dict[str, Any]:
+    """The metrics of one replay, each with its interval, as plain data; nan where nothing was asked."""
+    names, values = judged.values(k)
+    spans = intervals(values, _users(judged.user), seed=seed)
+    means = values.mean(axis=0).tolist() if len(values) else [float("nan")] * len(names)
+    return {
+        "questions": len(judged),
+        "metrics": dict(zip(names, means, strict=True)),
+        "intervals": {name: [span.low, span.high] for name, span in zip(names, spans, strict=True)},
+    }
 
 
 def compared(a: Judged, b: Judged, *, k: Sequence[int] = K, seed: int = 0) -> Quality:

@@ -132,6 +132,7 @@ def replay(
     pseudonyms = pseudonyms_of(settings) if settings.events.pseudonyms == "producer" else None
     identity = identity_of(settings, spec, options)
     replay_id = identity_digest(identity)
+    broker = options.into != "folder" or any(text.startswith(TOPIC) for text in spec.sources)
     with work.beginning(identity) as begun_ms:
         log = open_log(spec, settings, on_bad, now_ms=begun_ms, pseudonyms=pseudonyms)
         plan = Plan(
@@ -139,7 +140,8 @@ def replay(
             chunk_records=options.chunk_records,
             work=str(work.path),
             out=None if out is None else str(out),
-            first_offset=HISTORY_FIRST_OFFSET if options.into == "state" and not keeps_places else 0,
+            # Erasures, of which a broker tells, have places in the events topic: files stand before them all.
+            first_offset=HISTORY_FIRST_OFFSET if broker and not keeps_places else 0,
             keeps_places=keeps_places,
             now_ms=begun_ms,
             share=options.share,
@@ -150,7 +152,7 @@ def replay(
             plan,
             shadow=options.name if options.into == "shadow" else "",
             judged=options.judged,
-            broker=options.into == "shadow" or any(text.startswith(TOPIC) for text in spec.sources),
+            broker=broker,
         )
         if options.into == "state":
             make = partial(history_share, settings, plan)
@@ -197,7 +199,15 @@ def make_share(
         target = FolderTarget(settings, Path(plan.work), None if plan.out is None else Path(plan.out))
     more: Mapping[str, Any] = {"observer": Judge(settings.topics.recommendations).observe} if judged else {}
     return Share(
-        settings, target, numbers, plan.partitions, plan.chunk_records, plan.now_ms, reads_broker=broker, **more
+        settings,
+        target,
+        numbers,
+        plan.partitions,
+        plan.chunk_records,
+        plan.now_ms,
+        reads_broker=broker,
+        past=plan.first_offset < 0,
+        **more,
     )
 
 

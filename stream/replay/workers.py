@@ -62,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Pacing(Protocol):
     """See stream.replay.pace.Pace."""
 
+    speed: float | None
+
     def wait(self, time_ms: int) -> None:
         """Until event time `time_ms` is due."""
 
@@ -349,7 +351,8 @@ def _paced(log: Iterable[list[Row]], pace: Pacing | None) -> Iterable[list[Row]]
         yield from log
         return
     for rows in log:
-        for at in range(0, len(rows), _PACED_ROWS):
-            block = rows[at : at + _PACED_ROWS]
+        size = len(rows) if pace.speed is None else _PACED_ROWS  # small frames would let processes starve
+        for at in range(0, len(rows), size):
+            block = rows[at : at + size]
             pace.wait(block[0].time_ms)
             yield block

@@ -254,11 +254,12 @@ def test_a_parent_that_goes_without_having_heard_all_is_no_failure() -> None:
     share = _TakesOnce(ours)
     record = LogRecord((0, 0), b"u", b"{}", NOW_MS, "log.jsonl", 1)
     ours.send_bytes(msgspec.msgpack.encode({0: [record]}))
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _run_share(lambda _: share, [0], theirs)  # type: ignore[arg-type,return-value]  # like a Share
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert share.closed
 
 
