@@ -36,7 +36,9 @@ PACKED = (".gz", ".bz2", ".xz", ".zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _BLOCK_ROWS = 4096
 _PIECE_BYTES = 1 << 20
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_BAD_BYTES = "surrogateescape"
+"""What is no UTF-8 goes on as half a surrogate pair, which no JSON takes: the row is bad, and the others are not."""
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
 """What is raised where a packed file breaks off, or is no such file."""
 # Of logs without times: 2000-01-01, from where each row is a second later than the one before.
 _FIRST_MS = 946_684_800_000
@@ -235,7 +237,7 @@ class EventFile:
             places, users, items, times = [], [], [], []
             for line in lines:
                 number += 1
-                tokens = line.decode().split()
+                tokens = line.decode("utf-8", _BAD_BYTES).split()
                 if not tokens:
                     continue
                 user, of_user = (tokens[0], tokens[1:]) if user_first else (str(number), tokens)
@@ -328,7 +330,7 @@ def _csv_rows(stream: IO[bytes], separator: str) -> Iterator[tuple[list[int], li
         if separator == "," and b'"' in block:
             yield from _quoted_rows(chain(lines, stream), first)
             return
-        texts = block.decode().replace("\r\n", "\n").split("\n")
+        texts = block.decode("utf-8", _BAD_BYTES).replace("\r\n", "\n").split("\n")
         numbers = [number for number, text in enumerate(texts, first) if text]
         if numbers:
             yield numbers, [text for text in texts if text]
@@ -353,7 +355,7 @@ def _csv_columns(
 
 
 def _quoted_rows(lines: Iterable[bytes], first: int) -> Iterator[tuple[list[int], list[list[str]]]]:
-    reader = csv.reader(line.decode() for line in lines)
+    reader = csv.reader(line.decode("utf-8", _BAD_BYTES) for line in lines)
 
     def numbered() -> Iterator[tuple[int, list[str]]]:
         begin = first

@@ -474,13 +474,17 @@ def _check_writes(settings: "Settings", into: str, name: str, spec: "LogSpec") -
 
 def _summary(found: "Replayed", into: str) -> dict[str, Any]:
     """What is told at the end."""
+    from stream.replay.workers import ENDS
+
     outcome, log = found.outcome, found.log
     return {
         "into": into,
         "records": outcome.records,
+        "replayed": outcome.replayed,
+        "replayed_before": outcome.before,
         "seconds": round(outcome.seconds, 2),
-        "events_per_s": round(outcome.records / outcome.seconds) if outcome.seconds else 0,
-        **{name: outcome.counts[name] for name in ("applied", "duplicate", "late", "dead_letter", "erased", "rekeyed")},
+        "events_per_s": round(outcome.events_per_s),
+        **{name: outcome.counts[name] for name in ENDS},
         "lists": outcome.counts["lists"],
         "log": {name: count for name, count in sorted(log.items()) if count},
         "work": str(found.work),

@@ -37,7 +37,7 @@ def claim(out: Path, replay_id: str) -> None:
     Raises:
         RefusedError: it holds something else.
     """
-    is_filled = out.exists() and any(out.iterdir())
+    is_filled = out.exists() and any(not path.name.startswith(_OWNER) for path in out.iterdir())
     owner = out / _OWNER
     if owner.exists():
         if owner.read_text() != replay_id:
@@ -46,7 +46,9 @@ def claim(out: Path, replay_id: str) -> None:
     if is_filled:
         raise RefusedError(f"{out} is there and is no replay's. Give a new or an empty folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
-    owner.write_text(replay_id)
+    written = out / f"{_OWNER}.{os.getpid()}"
+    written.write_text(replay_id)
+    written.rename(owner)  # whole or not at all
 
 
 class PartitionFiles:

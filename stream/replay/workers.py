@@ -40,6 +40,10 @@ _PACED_ROWS = 64
 _COLLECT_EVERY = 200_000
 
 
+ENDS = ("applied", "duplicate", "late", "dead_letter", "erased", "rekeyed")
+"""What becomes of a record: one of these, as `driftline_events` counts them."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What every process of a replay needs to know beside the settings."""
 
@@ -254,15 +258,27 @@ def _run_share(make: Callable[[Sequence[int]], Share], numbers: Sequence[int], p
 
 @dataclass
 class Outcome:
-    """What came of a replay. counts: of all its runs; records: taken from the log in this one."""
+    """What came of a replay. counts: of all its runs, this one included; before: records among them that earlier runs
+    replayed; records: taken from the log in this run, those that are known and those of other shares included."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    before: int = 0
     records: int = 0
     seconds: float = 0.0
     newest_ms: int = -1
     """The newest event time, ms since 1970; -1: none."""
     stopped: bool = False
     """Before the end of the log: run again, it goes on."""
+
+    @property
+    def replayed(self) -> int:
+        """Records that this run replayed and kept."""
+        return sum(self.counts[kind] for kind in ENDS) - self.before
+
+    @property
+    def events_per_s(self) -> float:
+        """Of this run."""
+        return self.replayed / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -291,6 +307,8 @@ def run(
     outcome = Outcome()
     began_s = told_s = time.monotonic()
     wanted = frozenset().union(*(lane.numbers for lane in shares))
+    known = sum((lane.counts() for lane in shares), Counter[str]())
+    outcome.before = sum(known[kind] for kind in ENDS)
 
     def tell() -> None:
         outcome.seconds = time.monotonic() - began_s

@@ -81,7 +81,7 @@ def in_process(log: Path, model: Path, folder: Path) -> dict[str, Any]:
     found = replay(settings, LogSpec(sources=(str(log),)), Options(work=str(folder / "in-process")))
     spent = os.times()
     cpu_s = sum(spent[:4]) - sum(cpu[:4])
-    events, seconds = found.outcome.records, found.outcome.seconds
+    events, seconds = found.outcome.replayed, found.outcome.seconds
     return {
         "events": events,
         "lists": found.outcome.counts["lists"],
@@ -130,8 +130,8 @@ def against_live(
         "workers": len(workers),
         "killed": killed,
         "live_seconds": round(live_s, 1),
-        "replayed": found.outcome.records,
-        "events_per_s": round(found.outcome.records / found.outcome.seconds),
+        "replayed": found.outcome.replayed,
+        "events_per_s": round(found.outcome.events_per_s),
         "chunk_records": chunk_records,
         "users_with_equal_states": same.states.equal,
         "users_with_equal_lists": same.lists.equal,

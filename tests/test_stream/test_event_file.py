@@ -48,6 +48,16 @@ class TestEventFile:
         assert line == 2
         assert row == {**event(1), "occurred_at": AT_MS + 1, "user_id": "007", "quantity": 2, "note": "a,\nb"}
 
+    @pytest.mark.parametrize("note", ["x", '"a, b"'])
+    def test_a_csv_row_that_is_no_utf8_is_bad_and_the_others_are_not(self, note: str, tmp_path: Path) -> None:
+        lines = [f"view,{AT_MS},u{k},i{k},{note}".encode() for k in range(3)]
+        lines[1] = lines[1].replace(b"u1", b"\xff\xfe")
+        path = tmp_path / "a.csv"
+        path.write_bytes(b"event_type,occurred_at,user_id,item_id,note\n" + b"\n".join(lines) + b"\n")
+        found = rows_of(path)
+        assert [number for number, _ in found] == [2, 3, 4]
+        assert [isinstance(row, EventError) for _, row in found] == [False, True, False]
+
     def test_csv_line_numbers_count_lines_within_quotes(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.csv", [event(1, note="x\ny"), event(2, note="")])
         assert [line for line, _ in rows_of(path)] == [2, 4]
@@ -98,7 +108,7 @@ class TestEventFile:
         with pytest.raises(RefusedError, match=r"cannot tell what .*a\.xlsx is.*\.parquet"):
             EventFile(tmp_path / "a.xlsx")
 
-    @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz", "a.csv"])
+    @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz"])
     def test_a_file_that_is_not_what_its_name_says(self, name: str, tmp_path: Path) -> None:
         junk = b"\x1f\x8bjunk" if name.endswith(".gz") else b"a\n\xff\xfe\n"
         (tmp_path / name).write_bytes(junk)
