@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -150,13 +151,20 @@ def test_stopped_and_gone_on_again_and_again(whole: tuple[Settings, Path, Outcom
 
 
 _KILLED = """
-import sys
+import sys, time
 from pathlib import Path
-from tests.test_stream.test_replay.logs import rows, settings_with_model
-from tests.test_stream.test_replay.test_workers import COUNT, replayed
+import stream.replay.process
+from tests.test_stream.test_replay import test_workers
+from tests.test_stream.test_replay.logs import blocks, rows, settings_with_model
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
+def slowly(log, size):
+    for block in blocks(log, size):
+        time.sleep(0.02)
+        yield block
 if __name__ == "__main__":
-    replayed(settings_with_model(model), folder, rows(COUNT), processes=2, block=50)
+    stream.replay.process._FLUSH_EVERY_S = 0.2  # a kill loses what is younger
+    test_workers.blocks = slowly
+    test_workers.replayed(settings_with_model(model), folder, rows(test_workers.COUNT), block=40)
 """
 
 
@@ -166,18 +174,40 @@ def test_killed_five_times_it_ends_with_the_same_bytes(whole: tuple[Settings, Pa
     script = tmp_path / "killed.py"
     script.write_text(_KILLED)
     command = [sys.executable, str(script), str(tmp_path / "run"), str(folder)]
-    killed = 0
-    for seconds in (3.5, 4.0, 4.5, 5.0, 5.5):
-        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
-        time.sleep(seconds)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert killed >= 1
-    subprocess.run(command, check=True, timeout=120, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    draw, reached = random.Random(7), []
+    for _ in range(5):
+        process = subprocess.Popen(command, env=environ)
+        wanted = _written(tmp_path / "run") + draw.randrange(20_000, 200_000)
+        end_s = time.monotonic() + 60
+        while _written(tmp_path / "run") < wanted and time.monotonic() < end_s:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
+        time.sleep(draw.random() * 0.2)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        reached.append(known(tmp_path / "run"))
+    assert reached == sorted(reached)
+    assert 0 < reached[-1] < COUNT
+    subprocess.run(command, check=True, timeout=120, env=environ)
+    assert known(tmp_path / "run") == COUNT
     assert states(tmp_path / "run") == states(folder)
     assert outputs(tmp_path / "run") == outputs(folder)
+
+
+def _written(folder: Path) -> int:
+    """Bytes of all lists."""
+    return sum(path.stat().st_size for path in folder.glob("out/lists/*.jsonl"))
+
+
+def known(folder: Path) -> int:
+    """Records that the states know."""
+    reached = 0
+    for number in range(PARTITIONS):
+        store = RocksStore(store_path(folder / "work", number))
+        reached += read_progress(store).next_offset or 0
+        store.close()
+    return reached
 
 
 def test_another_log_is_refused(whole: tuple[Settings, Path, Outcome], tmp_path: Path) -> None:
@@ -220,12 +250,7 @@ def test_a_signal_to_all_processes_is_the_parents_to_follow(
 
 def test_progress_stands_with_the_states(whole: tuple[Settings, Path, Outcome]) -> None:
     _, folder, outcome = whole
-    reached = 0
-    for number in range(PARTITIONS):
-        store = RocksStore(store_path(folder / "work", number))
-        reached += read_progress(store).next_offset or 0
-        store.close()
-    assert reached == outcome.records
+    assert known(folder) == outcome.records
 
 
 class _TakesOnce:
