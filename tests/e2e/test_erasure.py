@@ -147,6 +147,7 @@ def _states(world: World) -> dict[bytes, bytes]:
     return states
 
 
+@pytest.mark.slow
 def test_of_an_erased_user_no_value_is_left(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
     _compact_quickly(world)

@@ -109,6 +109,7 @@ def _late_topic(world: World) -> dict[bytes, tuple[Message, dict[str, bytes]]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_late_topic_has_exactly_the_late_events_through_restarts(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
     world.values |= {"events.grace_s": GRACE_MS // 1000}

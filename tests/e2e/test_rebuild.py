@@ -34,6 +34,7 @@ def _send(world: World, numbers: range) -> None:
     assert producer.flush(30) == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_state_ends_the_worker_or_is_made_anew(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
     victim = USERS[5]

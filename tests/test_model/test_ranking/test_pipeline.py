@@ -150,9 +150,9 @@ def test_a_list_shorter_than_asked_for_has_parts_of_its_items_only(rank) -> None
     assert np.isfinite([item.parts for item in made.items]).all()
 
 
-def test_parts_are_absent_unless_asked_for_and_change_nothing_else(rank) -> None:
+def test_parts_are_absent_where_they_are_off_and_change_nothing_else(rank) -> None:
     users = (KNOWN, ["view drill"])
-    plain, told = rank(*users), rank(*users, parts=True)
+    plain, told = rank(*users, parts=False), rank(*users, parts=True)
     for made in plain:
         assert made.parts == ()
         assert b"parts" not in msgspec.json.encode(made.items)

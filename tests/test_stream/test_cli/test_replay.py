@@ -492,6 +492,7 @@ def test_inspect_says_before_anything_runs(driftline, here, tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.db"))
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_offsets_that_retention_deleted(driftline, kafka: str, tmp_path: Path) -> None:
     """Offsets 0 to 59 of partition 1 are gone: said, counted, the rest goes on; or the run stops."""

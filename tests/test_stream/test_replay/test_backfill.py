@@ -118,6 +118,7 @@ def on_this_machine(world: World, name: str) -> Settings:
 # ---------------------------------------------------------------------- the whole way
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_history_from_files_then_live_without_gap_or_overlap(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
@@ -152,6 +153,7 @@ def test_history_from_files_then_live_without_gap_or_overlap(kafka: str, tmp_pat
         second.end()
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_history_of_the_events_topic_then_live_is_the_live_run(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)
@@ -193,6 +195,7 @@ class KilledError(Exception):
     """In place of kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 @pytest.mark.parametrize("after", ["mark", "some transactions", "all records"])
 def test_a_crash_stops_every_worker_until_the_backfill_was_run_again(
@@ -279,6 +282,7 @@ def test_a_crash_before_the_stores_were_moved_is_mended(
 # ---------------------------------------------------------------------- refusals
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_what_is_there_is_not_overwritten_unless_asked(kafka: str, tmp_path: Path) -> None:
     world = World(kafka, tmp_path, partitions=PARTITIONS)

@@ -269,6 +269,7 @@ replay_live(settings, blocks(0, {rows}, 1000), NAMES, replay_id="r", on_progress
 """
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_killed_five_times(kafka: str) -> None:
     settings, rows = on_kafka(kafka), 200_000

@@ -137,6 +137,7 @@ def world(kafka: str, tmp_path: Path) -> World:
     return World(kafka, tmp_path, partitions=PARTITIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_stopped_and_gone_on_each_list_is_there_once(world: World, tmp_path: Path) -> None:
     settings, work = world.settings, tmp_path / "work"
@@ -172,6 +173,7 @@ def test_topics_with_other_partitions_are_refused(world: World, tmp_path: Path) 
         ShadowTarget(world.settings, tmp_path / "other", NAME, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_another_replay_does_not_go_on_there(world: World, tmp_path: Path) -> None:
     settings = world.settings

@@ -101,7 +101,7 @@ def test_dead_letters_name_file_and_row(whole: tuple[Settings, Path, Outcome]) -
     assert b'"log":"log.jsonl","row":97,' in text
 
 
-@pytest.mark.parametrize(("processes", "block"), [(1, 37), (2, 500), (3, 1013)])
+@pytest.mark.parametrize(("processes", "block"), [(1, 37), (3, 1013)])
 def test_reading_and_sharing_it_otherwise_gives_the_same_bytes(
     whole: tuple[Settings, Path, Outcome], tmp_path: Path, processes: int, block: int
 ) -> None:
