@@ -136,13 +136,13 @@ def run(
     was when the same command is given again; Ctrl-C stops it, `driftline replay pause WORK` lets it wait.
     """
     from stream.replay.pace import speed_of
-    from stream.replay.run import Options, identity_of, partitions_of, replay, work_of
+    from stream.replay.run import Options, identity_of, partitions_of, replay, states_only, work_of
     from stream.replay.work import identity_digest
 
     chosen("--into", into, "folder", "shadow", "state", "live")
     settings = run.settings
     if into == "state":
-        settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"lists": "none"})})
+        settings = states_only(settings)
     options = Options(
         into=into,  # type: ignore[arg-type]  # checked above
         out="" if out is None else str(out),
@@ -423,7 +423,7 @@ def _live(
         log.files,
         replay_id=f"{identity_digest(identity)}-{begun_ms}",
         marker=where.path / "sent",
-        pace=watch.pace,  # type: ignore[arg-type]  # it is a Pace
+        pace=watch.pace,
         on_progress=on_progress,
         stopping=watch.stopping,
     )

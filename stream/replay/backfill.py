@@ -2,7 +2,7 @@
 
     log ──> replay in process ──> WORK/stores ──install──> changelog, then the group's offsets ──> a worker goes on
 
-A replay of history makes no lists (`history_share`). Rows of files stand before the log: their offsets begin at
+A replay of history makes no lists (`run.states_only`). Rows of files stand before the log: their offsets begin at
 HISTORY_FIRST_OFFSET, far below the events topic's first. `install` then does this, in this order:
 
     1  the group's offsets := UNFINISHED_OFFSET of all partitions       a worker that starts ends with an error
@@ -60,8 +60,7 @@ from stream.engine.cycle import UNFINISHED_OFFSET, Partition, produce_one, retry
 from stream.engine.recovery import recover
 from stream.errors import EngineError, RefusedError, ReplayError
 from stream.reading import Start
-from stream.replay.process import PROGRESS_KEY, FolderTarget, Share, read_progress, store_path
-from stream.replay.workers import Plan
+from stream.replay.process import PROGRESS_KEY, read_progress, store_path
 from stream.settings import Settings
 from stream.topics import check_topics
 from stream.worker import only_owner
@@ -103,24 +102,6 @@ class _Done(msgspec.Struct):
     replay_id: str
     changelog_ends: dict[int, int]
     offsets: dict[int, int]
-
-
-def history_share(settings: Settings, plan: Plan, numbers: Sequence[int]) -> Share:
-    """A share of a replay of history: states only, by the cluster's catalogue and without erased users.
-
-    Raises as Share.
-    """
-    quiet = settings.model_copy(update={"worker": settings.worker.model_copy(update={"lists": "none"})})
-    return Share(
-        quiet,
-        FolderTarget(quiet, Path(plan.work), None if plan.out is None else Path(plan.out)),
-        numbers,
-        plan.partitions,
-        plan.chunk_records,
-        plan.now_ms,
-        reads_broker=True,
-        past=plan.first_offset < 0,
-    )
 
 
 def check(

@@ -54,7 +54,7 @@ class Keeper:
         self._judge = Judge(recommendations, places)
 
     def observe(self, chunk: Chunk, portion: Portion) -> None:
-        """See stream.replay.process.Observer."""
+        """See the observer of stream.replay.process.Share."""
         self._judge.observe(chunk, portion)
         last: dict[bytes, bytes | None] = {}
         for topic, value, key, _, _ in chunk.sends:

@@ -23,7 +23,6 @@ from prometheus_client import CollectorRegistry
 
 from model.artifact import load_artifact
 from model.recommender import Portion, Recommender
-from state.catalog import Catalog
 from state.errors import DriftlineError
 from state.store import RocksStore
 from stream.agents.interest import InterestAgent
@@ -172,13 +171,6 @@ encode_progress = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Progress).decode
 
 
-class Observer(Protocol):
-    """Whoever looks at what came of each chunk, such as stream.replay.judge."""
-
-    def observe(self, chunk: Chunk, portion: Portion) -> None:
-        """A chunk that was processed and is not yet committed."""
-
-
 class Share:
     """The partitions of one process.
 
@@ -192,7 +184,7 @@ class Share:
         reads_broker: whether a broker tells of items (the items topic as it is now) and of erased users, whose earlier
             events are left out.
         past: all offsets are before the log's own: see stream.replay.backfill.
-        observer: sees every chunk.
+        observer: told of every chunk that was processed and is not yet committed, such as stream.replay.judge.
 
     Raises:
         ArtifactError: the model cannot be used.
@@ -210,8 +202,6 @@ class Share:
         *,
         reads_broker: bool = False,
         past: bool = False,
-        catalog: Catalog | None = None,
-        erasures: ErasureLog | None = None,
         observer: Callable[[Chunk, Portion], None] = lambda _, __: None,
     ) -> None:
         self._target = target
@@ -224,6 +214,7 @@ class Share:
         recommender = Recommender(
             load_artifact(Path(settings.model.path)), settings.state_settings(), settings.ranking_settings()
         )
+        erasures, catalog = None, None
         if reads_broker:
             erasures = ErasureLog(settings, past=past)
             erasures.catch_up()

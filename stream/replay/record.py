@@ -54,7 +54,3 @@ class LogRecord(msgspec.Struct, array_like=True, gc=False):
     def error(self) -> None:
         """A record of a log is no error."""
         return
-
-
-encode_records = msgspec.msgpack.Encoder().encode
-decode_records = msgspec.msgpack.Decoder(list[LogRecord]).decode

@@ -17,7 +17,7 @@ from stream.errors import RefusedError
 from stream.event_file import BadRow
 from stream.pseudonym import pseudonyms_of
 from stream.reading import partition_count
-from stream.replay.backfill import HISTORY_FIRST_OFFSET, history_share
+from stream.replay.backfill import HISTORY_FIRST_OFFSET
 from stream.replay.judge import Judge
 from stream.replay.log import TOPIC, Log, LogSpec, open_log
 from stream.replay.outputs import claim
@@ -122,6 +122,8 @@ def replay(
         ReplayError: it cannot go on; run again, it goes on where it stopped.
         ArtifactError: the model cannot be used.
     """
+    if options.into == "state":
+        settings = states_only(settings)
     partitions, keeps_places = partitions_of(settings, spec, options)
     work = work_of(settings, spec, options)
     if options.fresh:
@@ -154,8 +156,6 @@ def replay(
             judged=options.judged,
             broker=broker,
         )
-        if options.into == "state":
-            make = partial(history_share, settings, plan)
         if options.out and out is not None:
             claim(out, replay_id)
         shares = lanes(make, plan, options.processes or os.cpu_count() or 1)
@@ -168,6 +168,11 @@ def replay(
             lane.close()
     ends = log.sources[0].ends if keeps_places and isinstance(log.sources[0], TopicRange) else {}
     return Replayed(outcome, log.counts, log.first, replay_id, work.path, out, partitions, dict(ends))
+
+
+def states_only(settings: Settings) -> Settings:
+    """The same without lists: of a replay into the state."""
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update={"lists": "none"})})
 
 
 def partitions_of(settings: Settings, spec: LogSpec, options: Options) -> tuple[int, bool]:

@@ -28,6 +28,7 @@ import msgspec
 
 from state.errors import DriftlineError
 from stream.errors import ReplayError
+from stream.replay.pace import Pace
 from stream.replay.places import Places
 from stream.replay.process import Share
 from stream.replay.record import LogRecord
@@ -61,15 +62,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """When rows without a record's timestamp came, ms since 1970: when the replay was first begun."""
     share: tuple[int, int] = (0, 1)
     """(k, n): of the partitions those with number % n == k. Others replay the rest."""
-
-
-class Pacing(Protocol):
-    """See stream.replay.pace.Pace."""
-
-    speed: float | None
-
-    def wait(self, time_ms: int) -> None:
-        """Until event time `time_ms` is due."""
 
 
 class Lane(Protocol):
@@ -285,7 +277,7 @@ class Outcome:
 class Watching:
     """What a replay asks and tells meanwhile."""
 
-    pace: Pacing | None = None
+    pace: Pace | None = None
     """None: as fast as it goes."""
     on_progress: Callable[[Outcome], None] = lambda _: None
     """Told now and then."""
@@ -305,6 +297,8 @@ def run(
     """
     places = Places(plan.partitions, plan.first_offset, keeps_places=plan.keeps_places, now_ms=plan.now_ms)
     outcome = Outcome()
+    for lane in shares:  # until all are there, and have told what they know
+        lane.next_offsets()
     began_s = told_s = time.monotonic()
     wanted = frozenset().union(*(lane.numbers for lane in shares))
     known = sum((lane.counts() for lane in shares), Counter[str]())
@@ -363,7 +357,7 @@ def _uncollected(log: Iterable[list[Row]]) -> Iterator[list[Row]]:
         gc.set_threshold(*before)
 
 
-def _paced(log: Iterable[list[Row]], pace: Pacing | None) -> Iterable[list[Row]]:
+def _paced(log: Iterable[list[Row]], pace: Pace | None) -> Iterable[list[Row]]:
     """The blocks of the log, smaller and when they are due."""
     if pace is None:
         yield from log

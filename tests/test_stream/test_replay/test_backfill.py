@@ -27,10 +27,10 @@ from stream.engine.partitioner import partition_of
 from stream.engine.recovery import recover
 from stream.errors import RefusedError, ReplayError
 from stream.replay import backfill
-from stream.replay.backfill import HISTORY_FIRST_OFFSET, check, history_share, install
-from stream.replay.process import PROGRESS_KEY, store_path
+from stream.replay.backfill import HISTORY_FIRST_OFFSET, check, install
+from stream.replay.process import PROGRESS_KEY, Share, store_path
 from stream.replay.rows import Row
-from stream.replay.run import make_share
+from stream.replay.run import make_share, states_only
 from stream.replay.topic_range import TopicRange
 from stream.replay.workers import LocalLane, Outcome, Plan, Watching, run
 from stream.settings import Settings
@@ -40,6 +40,11 @@ from tests.test_stream.test_replay.logs import NOW_MS, blocks, rows, settings_wi
 
 PARTITIONS = 2
 ID = "0123456789ab"
+
+
+def history_share(settings: Settings, plan: Plan, numbers: Sequence[int]) -> Share:
+    """As `--into state` makes it."""
+    return make_share(states_only(settings), plan, numbers, broker=True)
 
 
 def replayed(

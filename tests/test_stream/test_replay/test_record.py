@@ -1,9 +1,10 @@
 """A record of a log has what agents ask of a message."""
 
+import msgspec
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
-from stream.replay.record import LogRecord, decode_records, encode_records
+from stream.replay.record import LogRecord
 
 RECORD = LogRecord((3, 41), b"u1", b"{}", 1_000, "log.jsonl", 7, [("name", b"value"), ("none", None)])
 
@@ -26,4 +27,4 @@ def test_these_are_methods_of_a_message(name: str) -> None:
     "record", [RECORD, LogRecord((0, -5), None, None, -1, "", 0), LogRecord((0, 1), b"\xff\0", b"\xfe", 2**62, "é", 1)]
 )
 def test_it_goes_to_another_process_and_comes_as_it_was(record: LogRecord) -> None:
-    assert decode_records(encode_records([record, RECORD])) == [record, RECORD]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode([record, RECORD]), type=list[LogRecord]) == [record, RECORD]
