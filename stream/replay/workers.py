@@ -26,8 +26,9 @@ from typing import Protocol
 
 import msgspec
 
+from model.errors import ArtifactError
 from state.errors import DriftlineError
-from stream.errors import ReplayError
+from stream.errors import RefusedError, ReplayError
 from stream.replay.pace import Pace
 from stream.replay.places import Places
 from stream.replay.process import Share
@@ -113,6 +114,8 @@ class _Told(msgspec.Struct, omit_defaults=True):
     next_offsets: dict[int, int] | None = None
     done: bool = False
     failed: str = ""
+    refused: bool = False
+    """It failed before it began: a model that is not there, a broker that does not answer."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -194,6 +197,7 @@ class ProcessLane:
 
         Raises:
             ReplayError: it failed.
+            RefusedError: it was refused before it began.
         """
         if self._told.done:
             return
@@ -207,7 +211,7 @@ class ProcessLane:
                     "killed, or out of memory? Run again: the replay goes on where it stopped."
                 ) from None
             if told.failed:
-                raise ReplayError(told.failed)
+                raise (RefusedError if told.refused else ReplayError)(told.failed)
             offsets = self._told.next_offsets if told.next_offsets is None else told.next_offsets
             self._told = told
             self._told.next_offsets = offsets
@@ -245,7 +249,8 @@ def _run_share(make: Callable[[Sequence[int]], Share], numbers: Sequence[int], p
         return
     except DriftlineError as error:
         with contextlib.suppress(ConnectionError):
-            pipe.send_bytes(_encode(_Told(failed=str(error))))
+            refused = isinstance(error, RefusedError | ArtifactError)
+            pipe.send_bytes(_encode(_Told(failed=str(error), refused=refused)))
 
 
 @dataclass

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from state.store import RocksStore
-from stream.errors import ReplayError
+from stream.errors import RefusedError, ReplayError
 from stream.replay.process import PROGRESS_KEY, read_progress, store_path
 from stream.replay.record import LogRecord
 from stream.replay.rows import Row
@@ -226,9 +226,9 @@ def test_an_output_that_lost_its_end_is_refused(whole: tuple[Settings, Path, Out
         replayed(settings, tmp_path, rows(800))
 
 
-def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_process_that_is_refused_says_why(tmp_path: Path) -> None:
     settings = settings_with_model(tmp_path, **{"model.path": str(tmp_path / "nothing")})
-    with pytest.raises(ReplayError, match="nothing"):
+    with pytest.raises(RefusedError, match="nothing"):
         replayed(settings, tmp_path, rows(100), processes=2)
 
 
