@@ -171,14 +171,7 @@ class TopicRange:
 
     def _mishap(self, reading: _Reading, number: int, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            # The end was there before, so this is it or lies after it. What is missing before it is a transaction's
-            # marker, or was passed over by the client when the partition was paused: ask once more.
-            missing = number in reading.left and self._next[number] < self.ends[number]
-            if missing and reading.doubted.get(number) != self._next[number]:
-                reading.doubted[number] = self._next[number]
-                reading.consumer.seek(TopicPartition(self._topic, number, self._next[number]))
-            else:
-                self._ended(reading, number)
+            self._ended(reading, number)  # the end was there before, so this is it or lies after it
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and number in reading.left:
             self._skip_gone(reading, number)
         elif error.fatal() or not error.retriable():
@@ -243,19 +236,15 @@ class TopicRange:
             reading.consumer.pause([TopicPartition(self._topic, number) for number in more])
         if less := near & reading.held:
             reading.consumer.resume([TopicPartition(self._topic, number) for number in less])
-            for number in less:  # what was fetched and not given when it was paused may be passed over
-                reading.consumer.seek(TopicPartition(self._topic, number, self._next[number]))
         reading.held = (reading.held | ahead) - near
 
 
 class _Reading:
-    """What is going on while a range is read. left: partitions that have not ended; held: those that are paused;
-    doubted: where a partition ended too early, and was asked once more."""
+    """What is going on while a range is read. left: partitions that have not ended; held: those that are paused."""
 
     def __init__(self, consumer: Consumer, left: set[int]) -> None:
         self.consumer, self.left = consumer, left
         self.held: set[int] = set()
-        self.doubted: dict[int, int] = {}
         self.silent_s = 0.0
 
 
